@@ -1,0 +1,188 @@
+import { StranglerError } from '../contracts/errors.ts'
+import { isOrderId, maximumOrderIdLength } from '../contracts/order.ts'
+import type { DeliveryState, Path } from '../contracts/order.ts'
+import type { Pool } from '../runtime/postgres.ts'
+import { orderHops } from './order-hops.ts'
+import type { BridgeTimes, Hop, Instant, TransportTimes } from './order-hops.ts'
+
+/** What another system says of the order now. The port knows its formats; a source that does not answer is told, not thrown. */
+export type Look<Found> = () => Promise<Found | undefined>
+export type Seen<Found> =
+  | { readonly source: 'read'; readonly found: Found | undefined }
+  | { readonly source: 'unread'; readonly why: string }
+  | { readonly source: 'not set' }
+
+export interface OrderTimeline<InShop, InMes> {
+  readonly orderId: string
+  readonly path: Path
+  /** Epoch, rule, share and bucket of the decision, as it was stored at the seam. */
+  readonly why: { readonly epoch: number } & Readonly<Record<string, unknown>>
+  readonly state: DeliveryState
+  readonly attempts: number
+  readonly generation: number
+  readonly owner: { readonly id: number; readonly host: string; readonly pid: number } | undefined
+  readonly deadReason: unknown
+  readonly hops: readonly Hop[]
+  readonly endToEndMs: number
+  /** In the hop it is in now, so long. */
+  readonly inCurrentHopMs: number | undefined
+  readonly messages: readonly BridgeTimes[]
+  /** What the front door saw of the order. */
+  readonly passes: readonly {
+    hop: string
+    enter: Instant
+    leave: Instant | undefined
+    detail: unknown
+  }[]
+  readonly notes: readonly { at: Instant; hop: string; actor: string; detail: unknown }[]
+  readonly shop: Seen<InShop>
+  readonly mes: Seen<InMes>
+}
+
+const ms = (column: string): string => `(extract(epoch FROM ${column}) * 1000)::float8`
+
+/**
+ * Everything known of one order, on the ledger's clock.
+ * @throws StranglerError `not_found`, `invalid_argument`
+ */
+export async function orderTimeline<InShop, InMes>(
+  ledger: Pool,
+  orderId: string,
+  looks: { readonly shop: Look<InShop> | undefined; readonly mes: Look<InMes> | undefined },
+): Promise<OrderTimeline<InShop, InMes>> {
+  if (!isOrderId(orderId)) {
+    throw new StranglerError(
+      'invalid_argument',
+      `an order id has 1 to ${maximumOrderIdLength} characters, none of them a control character`,
+    )
+  }
+  const row = await readRow(ledger, orderId)
+  const [shop, mes] = await Promise.all([see(looks.shop), see(looks.mes)])
+  if (row === undefined) throw notFound(orderId, shop, mes)
+  const messages = await readMessages(ledger, orderId)
+  const events = await readEvents(ledger, orderId)
+  const times: TransportTimes = {
+    ...row,
+    deliveredAt: row.deliveredAt ?? undefined,
+    sendingAt: row.sendingAt ?? undefined,
+  }
+  const hops = orderHops(times, messages)
+  const end = hops.findLast((hop) => hop.leave !== undefined)?.leave ?? row.submittedAt
+  const open = hops.at(-1)
+  return {
+    orderId,
+    path: row.path,
+    why: { epoch: row.pathEpoch, ...row.pathReason },
+    state: row.state,
+    attempts: row.attempts,
+    generation: row.gen,
+    owner:
+      row.ownerId === null
+        ? undefined
+        : { id: row.ownerId, host: row.host ?? 'unknown', pid: row.pid ?? 0 },
+    deadReason: row.deadReason ?? undefined,
+    hops,
+    endToEndMs: end - row.submittedAt,
+    inCurrentHopMs:
+      open !== undefined && open.leave === undefined ? row.now - open.enter : undefined,
+    messages,
+    passes: events
+      .filter((event) => event.kind === 'pass')
+      .map(({ hop, at, leftAt, detail }) => ({
+        hop,
+        enter: at,
+        leave: leftAt ?? undefined,
+        detail,
+      })),
+    notes: events
+      .filter((event) => event.kind === 'note')
+      .map(({ at, hop, actor, detail }) => ({ at, hop, actor, detail })),
+    shop,
+    mes,
+  }
+}
+
+interface LedgerRow {
+  path: Path
+  pathEpoch: number
+  pathReason: Record<string, unknown>
+  state: DeliveryState
+  gen: number
+  attempts: number
+  ownerId: number | null
+  host: string | null
+  pid: number | null
+  deadReason: unknown
+  submittedAt: Instant
+  acceptedAt: Instant
+  sendingAt: Instant | null
+  deliveredAt: Instant | null
+  now: Instant
+}
+
+async function readRow(ledger: Pool, orderId: string): Promise<LedgerRow | undefined> {
+  const { rows } = await ledger.query<LedgerRow>(
+    `SELECT l.path, l.path_epoch AS "pathEpoch", l.path_reason AS "pathReason", l.state, l.gen, l.attempts,
+       l.owner_id AS "ownerId", o.host, o.pid, l.dead_reason AS "deadReason",
+       ${ms('l.submitted_at')} AS "submittedAt", ${ms('l.accepted_at')} AS "acceptedAt",
+       ${ms('l.sending_at')} AS "sendingAt", ${ms('l.delivered_at')} AS "deliveredAt", ${ms('clock_timestamp()')} AS now
+     FROM order_ledger l LEFT JOIN courier_owner o ON o.owner_id = l.owner_id WHERE l.order_id = $1`,
+    [orderId],
+  )
+  return rows[0]
+}
+
+async function readMessages(ledger: Pool, orderId: string): Promise<BridgeTimes[]> {
+  const { rows } = await ledger.query<
+    Omit<BridgeTimes, 'status' | 'settledAt'> & { status: string | null; settledAt: Instant | null }
+  >(
+    `SELECT queue, routing_key AS "routingKey", status, state, ${ms('received_at')} AS "receivedAt", ${ms('settled_at')} AS "settledAt"
+     FROM bridge_inbox WHERE order_id = $1 ORDER BY received_at, id`,
+    [orderId],
+  )
+  return rows.map((row) => ({
+    ...row,
+    status: row.status ?? undefined,
+    settledAt: row.settledAt ?? undefined,
+  }))
+}
+
+interface EventRow {
+  kind: 'pass' | 'note'
+  hop: string
+  actor: string
+  at: Instant
+  leftAt: Instant | null
+  detail: unknown
+}
+
+async function readEvents(ledger: Pool, orderId: string): Promise<EventRow[]> {
+  const { rows } = await ledger.query<EventRow>(
+    `SELECT kind, hop, actor, ${ms('at')} AS at, ${ms('left_at')} AS "leftAt", detail
+     FROM order_event WHERE order_id = $1 ORDER BY seq LIMIT 500`,
+    [orderId],
+  )
+  return rows
+}
+
+async function see<Found>(look: Look<Found> | undefined): Promise<Seen<Found>> {
+  if (look === undefined) return { source: 'not set' }
+  try {
+    return { source: 'read', found: await look() }
+  } catch (error) {
+    return { source: 'unread', why: error instanceof Error ? error.message : String(error) }
+  }
+}
+
+function notFound(orderId: string, shop: Seen<unknown>, mes: Seen<unknown>): StranglerError {
+  const shown = orderId.length > 80 ? `${orderId.slice(0, 77)}...` : orderId
+  const known = [
+    ...(shop.source === 'read' && shop.found !== undefined ? ['the Shop DB knows it'] : []),
+    ...(mes.source === 'read' && mes.found !== undefined ? ['the MES holds it'] : []),
+  ]
+  const hint =
+    known.length === 0
+      ? 'neither the Shop DB nor the MES is known to have it: look at the id'
+      : `${known.join(', ')}: it is not submitted, older than our trigger, or the relay is behind ("strangler reconcile" tells)`
+  return new StranglerError('not_found', `order ${shown} is not in the ledger; ${hint}`)
+}
