@@ -1,0 +1,129 @@
+import type { Client, Pool } from '../../runtime/postgres.ts'
+import { sourceTime } from '../wire/legacy-message.ts'
+import type { Incoming } from './incoming.ts'
+import { messageKey, recurringKey } from './message-key.ts'
+import { propertiesToJson } from './stored-properties.ts'
+
+export type InboxState = 'received' | 'held' | 'forwarded' | 'suppressed' | 'parked'
+
+export interface InboxRow {
+  readonly id: string
+  readonly state: InboxState
+  /** This delivery made the row; otherwise an earlier one did. */
+  readonly fresh: boolean
+  /** It came while the broker was being re-bound: the legacy queue may have it as well. */
+  readonly ambiguous: boolean
+}
+
+export interface Settlement {
+  readonly id: string
+  readonly state: InboxState
+  readonly reason: string | undefined
+}
+
+const insert = `
+  INSERT INTO bridge_inbox (queue, msg_key, order_id, routing_key, exchange, status, state, body, properties, redelivered, source_at)
+  SELECT $1, i.msg_key, i.order_id, i.routing_key, i.exchange, i.status, 'received', i.body, i.properties, i.redelivered, i.source_at
+  FROM unnest($2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::jsonb[], $9::bool[], $10::timestamptz[])
+    WITH ORDINALITY AS i(msg_key, order_id, routing_key, exchange, status, body, properties, redelivered, source_at, n)
+  ORDER BY i.n
+  ON CONFLICT (queue, msg_key) DO NOTHING
+  RETURNING id`
+
+// Ambiguity ends where the marker stands that was published after the change; ids follow the queue's order.
+const read = `
+  SELECT i.id, i.msg_key, i.state,
+    CASE WHEN i.received_at < b.ambiguous_until THEN NOT EXISTS (
+      SELECT FROM bridge_inbox m WHERE m.queue = i.queue AND m.order_id IS NULL AND m.reason = 'marker'
+        AND m.id < i.id AND m.received_at > b.changed_at) ELSE false END AS ambiguous
+  FROM bridge_inbox i LEFT JOIN bridge b ON b.queue = i.queue
+  WHERE i.queue = $1 AND i.msg_key = ANY($2::bytea[])`
+
+/** Stores what arrived and tells, per delivery, what is known of it. On return it is committed. */
+export async function receive(
+  ledger: Pool,
+  queue: string,
+  batch: readonly Incoming[],
+): Promise<InboxRow[]> {
+  const keys = await Promise.all(batch.map((incoming) => keyOf(ledger, queue, incoming)))
+  const { rows: inserted } = await ledger.query<{ id: string }>({
+    name: 'bridge-receive',
+    text: insert,
+    values: [
+      queue,
+      keys,
+      batch.map(({ message }) => message?.orderId ?? null),
+      batch.map(({ delivery }) => delivery.routingKey.replaceAll('\0', '')),
+      batch.map(({ delivery }) => delivery.exchange.replaceAll('\0', '')),
+      batch.map(({ message }) => message?.status ?? null),
+      batch.map(({ delivery }) => delivery.body),
+      batch.map(({ delivery }) => propertiesToJson(delivery.properties)),
+      batch.map(({ delivery }) => delivery.redelivered),
+      batch.map(({ message }) => (message === undefined ? null : (sourceTime(message) ?? null))),
+    ],
+  })
+  const fresh = new Set(inserted.map(({ id }) => id))
+  const { rows } = await ledger.query<{
+    id: string
+    msg_key: Buffer
+    state: InboxState
+    ambiguous: boolean
+  }>({ name: 'bridge-read', text: read, values: [queue, keys] })
+  const byKey = new Map(rows.map((row) => [row.msg_key.toString('hex'), row]))
+  return keys.map((key) => {
+    const row = byKey.get(key.toString('hex'))!
+    return { id: row.id, state: row.state, fresh: fresh.has(row.id), ambiguous: row.ambiguous }
+  })
+}
+
+/**
+ * A message with neither id nor time may be sent twice on purpose, so it follows on the last one of the same bytes; only a
+ * redelivery is that last one. Such messages must come here one at a time.
+ */
+async function keyOf(ledger: Pool, queue: string, incoming: Incoming): Promise<Buffer> {
+  const { delivery, message } = incoming
+  const key = messageKey(delivery, message)
+  if (key !== undefined) return key
+  const { rows } = await ledger.query<{ id: string; msg_key: Buffer }>(
+    `SELECT id, msg_key FROM bridge_inbox
+     WHERE queue = $1 AND ${message === undefined ? '$2::text IS NULL AND order_id IS NULL' : 'order_id = $2'} AND routing_key = $3 AND body = $4
+     ORDER BY id DESC LIMIT 1`,
+    [queue, message?.orderId ?? null, delivery.routingKey, delivery.body],
+  )
+  const [last] = rows
+  if (delivery.redelivered && last !== undefined) return last.msg_key
+  return recurringKey(delivery, message, last?.id)
+}
+
+/** Which of these orders have another message under this key that went on or is held. */
+export async function sentBefore(
+  ledger: Pool,
+  queue: string,
+  routingKey: string,
+  orderIds: readonly string[],
+  exceptIds: readonly string[],
+): Promise<Set<string>> {
+  if (orderIds.length === 0) return new Set()
+  const { rows } = await ledger.query<{ order_id: string }>(
+    `SELECT DISTINCT order_id FROM bridge_inbox
+     WHERE queue = $1 AND routing_key = $2 AND order_id = ANY($3::text[]) AND state IN ('held', 'forwarded') AND id <> ALL($4::bigint[])`,
+    [queue, routingKey, orderIds, exceptIds],
+  )
+  return new Set(rows.map((row) => row.order_id))
+}
+
+export async function settle(client: Client, settlements: readonly Settlement[]): Promise<void> {
+  if (settlements.length === 0) return
+  await client.query({
+    name: 'bridge-settle',
+    text: `UPDATE bridge_inbox i SET state = s.state, reason = s.reason,
+             settled_at = CASE WHEN s.state = 'held' THEN NULL ELSE clock_timestamp() END
+           FROM unnest($1::bigint[], $2::text[], $3::text[]) AS s(id, state, reason)
+           WHERE i.id = s.id AND i.state IN ('received', 'held')`,
+    values: [
+      settlements.map(({ id }) => id),
+      settlements.map(({ state }) => state),
+      settlements.map(({ reason }) => reason ?? null),
+    ],
+  })
+}

@@ -1,0 +1,288 @@
+import { setTimeout as delay } from 'node:timers/promises'
+
+import { failpoint } from '../../runtime/failpoint.ts'
+import type { Log } from '../../runtime/log.ts'
+import { inTransaction } from '../../runtime/postgres.ts'
+import type { Pool } from '../../runtime/postgres.ts'
+import type { Consumer, Delivery } from '../broker/port.ts'
+import { receive, sentBefore, settle } from './bridge-inbox.ts'
+import type { InboxRow, Settlement } from './bridge-inbox.ts'
+import type { BridgeSender, OpenedSender } from './bridge-sender.ts'
+import { decide } from './decide.ts'
+import type { Decision } from './decide.ts'
+import { forward } from './forward.ts'
+import type { ForwardOutcome } from './forward.ts'
+import type { HeldMessages } from './held-messages.ts'
+import { createdKey, isMarker, readDelivery, submittedKey } from './incoming.ts'
+import type { Incoming } from './incoming.ts'
+import { messageKey } from './message-key.ts'
+import { markDelivered, openBornInMes, pathsOfSubmitted, readPaths } from './order-paths.ts'
+
+/** Since the start of the process. */
+export interface BridgeCounters {
+  received: number
+  forwarded: number
+  suppressed: number
+  unreadable: number
+  parked: number
+  held: number
+}
+
+export interface BridgeWorkerOptions {
+  readonly queue: string
+  readonly ledger: Pool
+  readonly shop: Pool
+  readonly sender: BridgeSender
+  readonly held: HeldMessages
+  readonly counters: BridgeCounters
+  readonly log: Log
+}
+
+interface Item {
+  readonly incoming: Incoming
+  readonly row: InboxRow
+  readonly decision: Decision
+}
+
+interface Settled {
+  readonly item: Item
+  readonly settlement: Settlement
+}
+
+const retryMs = 250
+
+/**
+ * What happens to a batch from our queue, numbered as in the README:
+ *   1. its rows are committed to the inbox     2. every message is decided    3. what goes on is sent and confirmed
+ *   4. the rows are settled, in one commit     5. and only then is it acknowledged
+ * Each step is repeated until it succeeds; what a stop leaves undone stays unacknowledged and comes again.
+ */
+export class BridgeWorker {
+  readonly #options: BridgeWorkerOptions
+  readonly #signal: AbortSignal
+
+  constructor(options: BridgeWorkerOptions, signal: AbortSignal) {
+    this.#options = options
+    this.#signal = signal
+  }
+
+  async handle(consumer: Consumer, deliveries: readonly Delivery[]): Promise<void> {
+    for (const batch of batchesOf(deliveries.map(readDelivery))) {
+      if (this.#signal.aborted) return
+      await this.#handleBatch(consumer, batch)
+    }
+  }
+
+  async #handleBatch(consumer: Consumer, batch: readonly Incoming[]): Promise<void> {
+    const { ledger, queue, counters } = this.#options
+    const rows = await this.#persist(() => receive(ledger, queue, batch))
+    if (rows === undefined) return
+    counters.received += rows.filter((row) => row.fresh).length
+    failpoint('bridge.received')
+
+    const items = await this.#persist(() => this.#decideAll(batch, rows))
+    if (items === undefined) return
+    const onward = items.filter(({ decision }) => decision.act === 'forward')
+    const rest = items.filter(({ decision }) => decision.act !== 'forward')
+    if (!(await this.#finish(consumer, rest.map(withoutSending)))) return
+    await this.#forwardAll(consumer, onward)
+  }
+
+  async #decideAll(batch: readonly Incoming[], rows: readonly InboxRow[]): Promise<Item[]> {
+    const { ledger, shop, queue } = this.#options
+    const open = batch.filter((_, index) => rows[index]?.state === 'received')
+    const submitted = ofKind(open, submittedKey)
+    const created = ofKind(open, createdKey)
+    // Their own rows: what is only received says nothing about an earlier message.
+    const rowIds = rows.filter((row) => row.state === 'received').map((row) => row.id)
+    const [paths, known, submittedBefore, createdBefore] = await Promise.all([
+      pathsOfSubmitted(ledger, shop, submitted),
+      readPaths(ledger, orderIdsOf(open.filter((each) => !submitted.includes(each)))),
+      sentBefore(ledger, queue, submittedKey, orderIdsOf(submitted), rowIds),
+      sentBefore(ledger, queue, createdKey, orderIdsOf(created), rowIds),
+    ])
+    const seen = new Set<string>()
+    return batch.map((incoming, index) => {
+      const row = rows[index]!
+      const orderId = incoming.message?.orderId ?? ''
+      // The same message twice in one batch has one row.
+      if (seen.has(row.id)) return { incoming, row, decision: { act: 'acknowledge' } }
+      seen.add(row.id)
+      const before = incoming.delivery.routingKey === createdKey ? createdBefore : submittedBefore
+      const decision = decide(incoming, {
+        row,
+        path: paths.get(orderId),
+        sentBefore: before.has(orderId),
+        inLedger: known.has(orderId),
+      })
+      const kind = incoming.delivery.routingKey
+      const goesOn = decision.act === 'forward' || decision.act === 'hold'
+      if (goesOn && (kind === submittedKey || kind === createdKey)) before.add(orderId)
+      return { incoming, row, decision }
+    })
+  }
+
+  /** In rounds of one message per order: what fails and goes again is never overtaken by the order's next message. */
+  async #forwardAll(consumer: Consumer, items: readonly Item[]): Promise<void> {
+    let pending = [...items]
+    while (pending.length > 0) {
+      const round = firstOfEachOrder(pending)
+      const settled = await this.#send(round)
+      if (settled.length > 0) failpoint('bridge.forwarded')
+      if (!(await this.#finish(consumer, settled))) return
+      const done = new Set(settled.map(({ item }) => item))
+      pending = pending.filter((item) => !done.has(item))
+      if (done.size === round.length) continue
+      if (this.#signal.aborted) return
+      await this.#pause()
+    }
+  }
+
+  async #send(round: readonly Item[]): Promise<Settled[]> {
+    const opened = await this.#options.sender.open(this.#signal)
+    if (opened === undefined) return []
+    const settled = await Promise.all(
+      round.map(async (item) =>
+        this.#settlementOf(item, opened, await this.#forward(item, opened)),
+      ),
+    )
+    return settled.filter((each) => each !== undefined)
+  }
+
+  #forward({ incoming }: Item, { sender }: OpenedSender): Promise<ForwardOutcome> {
+    const { routingKey, body, properties } = incoming.delivery
+    const orderId = incoming.message?.orderId
+    return forward(sender, this.#options.queue, { orderId, routingKey, body, properties })
+  }
+
+  /** undefined: it goes again. */
+  #settlementOf(item: Item, opened: OpenedSender, outcome: ForwardOutcome): Settled | undefined {
+    const { queue, log, held } = this.#options
+    const about = { queue, inboxId: item.row.id }
+    if (outcome.result === 'taken') {
+      const reason = item.decision.act === 'forward' ? item.decision.reason : undefined
+      return settlement(item, 'forwarded', reason)
+    }
+    if (outcome.result === 'never') {
+      log.error('message_parked', { ...about, reason: outcome.reason })
+      return settlement(item, 'parked', outcome.reason)
+    }
+    const { delivery, message } = item.incoming
+    const mustNotComeTwice = delivery.routingKey === submittedKey && message !== undefined
+    if (outcome.result === 'unknown' && mustNotComeTwice) {
+      // The MES does not deduplicate an order; everything else it may get twice, as from the broker itself.
+      held.sentThrough(item.row.id, opened.generation)
+      return settlement(item, 'held', 'the confirm was lost')
+    }
+    log.warn('forward_again', { ...about, reason: outcome.reason })
+    return undefined
+  }
+
+  /** Settles in one commit, then acknowledges. False when a stop came first. */
+  async #finish(consumer: Consumer, settled: readonly Settled[]): Promise<boolean> {
+    if (settled.length === 0) return true
+    const { ledger } = this.#options
+    const open = settled.filter(({ item }) => item.decision.act !== 'acknowledge')
+    const taken = open.filter(({ settlement: { state } }) => state === 'forwarded')
+    const done = await this.#persist(async () => {
+      if (open.length === 0) return true
+      await inTransaction(ledger, async (client) => {
+        await settle(
+          client,
+          open.map((each) => each.settlement),
+        )
+        const went = taken.map(({ item }) => item.incoming)
+        await markDelivered(client, orderIdsOf(ofKind(went, submittedKey)))
+        await openBornInMes(client, ofKind(went, createdKey))
+      })
+      return true
+    })
+    if (done === undefined) return false
+    this.#count(open)
+    failpoint('bridge.settled')
+    await consumer.ack(settled.map(({ item }) => item.incoming.delivery))
+    return true
+  }
+
+  #count(settled: readonly Settled[]): void {
+    const { counters, queue, log } = this.#options
+    for (const {
+      item,
+      settlement: { id, state, reason },
+    } of settled) {
+      if (isMarker(item.incoming)) continue
+      if (state !== 'received') counters[state] += 1
+      if (reason !== 'unreadable') continue
+      counters.unreadable += 1
+      log.error('message_unreadable', { queue, inboxId: id })
+    }
+  }
+
+  /** Repeats a step on our databases until it succeeds; undefined when a stop came first. */
+  async #persist<Result>(step: () => Promise<Result>): Promise<Result | undefined> {
+    for (;;) {
+      try {
+        return await step()
+      } catch (error) {
+        this.#options.log.warn('bridge_waits', {
+          queue: this.#options.queue,
+          reason: String(error),
+        })
+        if (this.#signal.aborted) return undefined
+        await this.#pause()
+      }
+    }
+  }
+
+  async #pause(): Promise<void> {
+    await delay(retryMs, undefined, { signal: this.#signal }).catch(() => undefined)
+  }
+}
+
+/** Messages that carry nothing to know them by go alone: their key follows on the one before. */
+function batchesOf(incoming: readonly Incoming[]): Incoming[][] {
+  const batches: Incoming[][] = []
+  let open: Incoming[] | undefined
+  for (const each of incoming) {
+    if (messageKey(each.delivery, each.message) === undefined) {
+      batches.push([each])
+      open = undefined
+      continue
+    }
+    if (open === undefined) batches.push((open = []))
+    open.push(each)
+  }
+  return batches
+}
+
+function firstOfEachOrder(items: readonly Item[]): Item[] {
+  const seen = new Set<string>()
+  return items.filter(({ incoming }) => {
+    const orderId = incoming.message?.orderId
+    if (orderId === undefined) return true
+    if (seen.has(orderId)) return false
+    seen.add(orderId)
+    return true
+  })
+}
+
+function ofKind(incoming: readonly Incoming[], routingKey: string): Incoming[] {
+  return incoming.filter(
+    ({ delivery, message }) => message !== undefined && delivery.routingKey === routingKey,
+  )
+}
+
+function orderIdsOf(incoming: readonly Incoming[]): string[] {
+  return [...new Set(incoming.flatMap(({ message }) => message?.orderId ?? []))]
+}
+
+function withoutSending(item: Item): Settled {
+  const { decision, row } = item
+  if (decision.act === 'suppress') return settlement(item, 'suppressed', decision.reason)
+  if (decision.act === 'hold') return settlement(item, 'held', decision.reason)
+  return settlement(item, row.state, undefined)
+}
+
+function settlement(item: Item, state: Settlement['state'], reason: string | undefined): Settled {
+  return { item, settlement: { id: item.row.id, state, reason } }
+}

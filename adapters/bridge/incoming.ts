@@ -1,0 +1,25 @@
+import type { Delivery } from '../broker/port.ts'
+import { readLegacyMessage } from '../wire/legacy-message.ts'
+import type { LegacyMessage } from '../wire/legacy-message.ts'
+
+/** A delivery and what can be read of it. */
+export interface Incoming {
+  readonly delivery: Delivery
+  /** undefined: unreadable. */
+  readonly message: LegacyMessage | undefined
+}
+
+/** A message of ours in a queue of ours: what stands before it may also have gone the other way. */
+export const markerHeader = 'x-strangler-marker'
+
+export function readDelivery(delivery: Delivery): Incoming {
+  return { delivery, message: readLegacyMessage(delivery.body) }
+}
+
+export function isMarker({ delivery }: Incoming): boolean {
+  return delivery.exchange === '' && delivery.properties.headers?.[markerHeader] !== undefined
+}
+
+/** Nothing else has these keys: they say what kind of message of an order it is. */
+export const submittedKey = 'order.submitted'
+export const createdKey = 'order.created'

@@ -1,0 +1,57 @@
+import { acceptOrders, type LedgerEntry } from '../../delivery/accept-orders.ts'
+import { failpoint } from '../../runtime/failpoint.ts'
+import type { Service } from '../../runtime/lifecycle.ts'
+import type { Log } from '../../runtime/log.ts'
+import { pollLoop } from '../../runtime/poll-loop.ts'
+import { inTransaction, type Pool } from '../../runtime/postgres.ts'
+import { buryUnreadable, takeUnrelayed } from './load-submitted-orders.ts'
+
+interface RelayOptions {
+  readonly shop: Pool
+  readonly ledger: Pool
+  /** Called with the new direct orders after the ledger has committed them. Not awaited: a ring is never a condition. */
+  ring(orders: readonly LedgerEntry[]): void
+  readonly log: Log
+  readonly batch?: number
+}
+
+/**
+ * Shop outbox -> ledger. The ledger row commits first, the outbox mark second: a crash between the two repeats the insert,
+ * which then changes nothing. Rows are taken by state and lock, never by a cursor over ids, so an order whose transaction
+ * commits late is not skipped. A row that no message can be made of is in the ledger as dead, and holds up no other.
+ */
+export function shopRelay(options: RelayOptions): Service {
+  const batch = options.batch ?? 500
+  return pollLoop({
+    name: 'relay',
+    log: options.log,
+    idleMs: () => 20,
+    work: async () => {
+      // Most rounds find nothing, and then cost the Shop DB one statement and no transaction.
+      const { rows } = await options.shop.query<{ waiting: boolean }>(
+        'SELECT EXISTS (SELECT FROM strangler.outbox WHERE relayed_at IS NULL) AS waiting /* poll */',
+      )
+      if (rows[0]?.waiting !== true) return false
+      return inTransaction(options.shop, async (shop) => {
+        const { readable, unreadable } = await takeUnrelayed(shop, batch)
+        const taken = [...readable, ...unreadable]
+        if (taken.length === 0) return false
+        failpoint('relay.taken')
+        const accepted = await acceptOrders(options.ledger, readable)
+        await buryUnreadable(options.ledger, unreadable)
+        for (const { orderId, unreadable: detail } of unreadable) {
+          options.log.error('order_unreadable', { orderId, detail })
+        }
+        failpoint('relay.accepted')
+        await shop.query({
+          name: 'mark-relayed',
+          text: 'UPDATE strangler.outbox SET relayed_at = clock_timestamp() WHERE id = ANY($1::bigint[])',
+          values: [taken.map(({ outboxId }) => outboxId)],
+        })
+        options.ring(accepted.filter((order) => order.path === 'direct'))
+        failpoint('relay.rung')
+        return taken.length === batch
+      })
+    },
+  })
+}
