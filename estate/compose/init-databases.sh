@@ -1,0 +1,17 @@
+#!/bin/bash
+# Run once by the PostgreSQL image on an empty volume: databases, owners and logins of the estate, and the legacy schemas.
+# The toolkit's own objects come afterwards, by `strangler migrate`.
+set -euo pipefail
+
+sql() { psql -v ON_ERROR_STOP=1 --username "$POSTGRES_USER" "$@"; }
+# One password for every login of this stand-in estate; a real deployment gives each its own.
+quoted=${ESTATE_PASSWORD//\'/\'\'}
+
+for role in shop crm mes doorbell_user; do sql --dbname postgres -c "CREATE ROLE $role LOGIN PASSWORD '$quoted'"; done
+for job in proxy relay bridge courier watch operator; do
+  sql --dbname postgres -c "CREATE ROLE strangler_$job NOLOGIN" -c "CREATE ROLE ${job}_login LOGIN PASSWORD '$quoted' IN ROLE strangler_$job"
+done
+sql --dbname postgres -c 'CREATE ROLE strangler_mes_reader NOLOGIN' -c 'GRANT strangler_mes_reader TO bridge_login, watch_login, operator_login'
+sql --dbname postgres -c 'CREATE DATABASE shop OWNER shop' -c 'CREATE DATABASE mes OWNER mes' -c 'CREATE DATABASE ledger'
+sql --dbname shop -c 'SET ROLE shop' -f /legacy/shop/schema.sql
+sql --dbname mes -c 'SET ROLE mes' -f /legacy/mes/schema.sql

@@ -1,0 +1,216 @@
+import { createHash } from 'node:crypto'
+import { openAsBlob } from 'node:fs'
+import { basename } from 'node:path'
+
+/** What a person of the estate met that they did not expect. */
+export class PeopleError extends Error {
+  override readonly name = 'PeopleError'
+  readonly status: number
+
+  constructor(what: string, status: number, body: string) {
+    super(`${what}: HTTP ${status} ${body.slice(0, 300)}`)
+    this.status = status
+  }
+}
+
+export interface OrderWish {
+  readonly clientId: number | null
+  readonly material: string
+  readonly quantity: number
+  readonly comment?: string
+  /** The model, as a file. */
+  readonly file: string
+}
+
+export interface PlacedOrder {
+  readonly id: string
+  /** Of the bytes that were uploaded, computed by the customer. */
+  readonly sha256: string
+}
+
+interface Pages {
+  readonly shop: string
+  readonly crm: string
+  readonly mes: string
+}
+
+const patienceMs = 300_000
+
+/** A customer does not give up at the first 5xx or broken connection; what must not be repeated blindly, is looked up first. */
+async function insist(what: string, request: () => Promise<Response>): Promise<Response> {
+  const deadline = performance.now() + patienceMs
+  for (;;) {
+    try {
+      const response = await request()
+      if (response.status < 500 && response.status !== 429) return response
+      const body = await response.text()
+      if (performance.now() > deadline) throw new PeopleError(what, response.status, body)
+    } catch (error) {
+      if (error instanceof PeopleError || performance.now() > deadline) throw error
+    }
+    await new Promise((resolve) => {
+      setTimeout(resolve, 100)
+    })
+  }
+}
+
+async function accepted(what: string, response: Response): Promise<Response> {
+  if (response.status >= 400) throw new PeopleError(what, response.status, await response.text())
+  return response
+}
+
+async function idOf(what: string, response: Response): Promise<string> {
+  const answer: unknown = await (await accepted(what, response)).json()
+  if (typeof answer === 'object' && answer !== null && 'id' in answer) return String(answer.id)
+  throw new PeopleError(what, response.status, 'an answer without an id')
+}
+
+const json = { 'content-type': 'application/json' }
+
+export async function registerClient(
+  pages: Pages,
+  email: string,
+  fullName: string,
+): Promise<number> {
+  const response = await insist('register', () =>
+    fetch(`${pages.shop}/api/clients`, {
+      method: 'POST',
+      headers: json,
+      body: JSON.stringify({
+        email,
+        full_name: fullName,
+        password: createHash('sha256').update(email).digest('hex'),
+      }),
+    }),
+  )
+  return Number(await idOf('register', response))
+}
+
+const hashes = new Map<string, string>()
+
+async function modelOf(file: string): Promise<{ blob: Blob; sha256: string }> {
+  const blob = await openAsBlob(file)
+  let sha256 = hashes.get(file)
+  if (sha256 === undefined) {
+    const hash = createHash('sha256')
+    for await (const chunk of blob.stream()) hash.update(chunk)
+    sha256 = hash.digest('hex')
+    hashes.set(file, sha256)
+  }
+  return { blob, sha256 }
+}
+
+/** A customer's whole way: order, upload, submit. Every step may be repeated after an error, and the customer does. */
+export async function placeOrder(pages: Pages, wish: OrderWish): Promise<PlacedOrder> {
+  const created = await insist('create an order', () =>
+    fetch(`${pages.shop}/api/orders`, {
+      method: 'POST',
+      headers: json,
+      body: JSON.stringify({
+        client_id: wish.clientId,
+        material: wish.material,
+        quantity: wish.quantity,
+        ...(wish.comment === undefined ? {} : { comment: wish.comment }),
+      }),
+    }),
+  )
+  const id = await idOf('create an order', created)
+  const { blob, sha256 } = await modelOf(wish.file)
+  const uploaded = await insist('upload a model', async () =>
+    fetch(`${pages.shop}/api/orders/${id}/model`, {
+      method: 'PUT',
+      headers: {
+        'content-disposition': `attachment; filename*=UTF-8''${encodeURIComponent(basename(wish.file))}`,
+      },
+      body: blob,
+    }),
+  )
+  await accepted('upload a model', uploaded)
+  await submitOrder(pages, id)
+  return { id, sha256 }
+}
+
+export async function submitOrder(pages: Pages, id: string): Promise<void> {
+  const submitted = await insist('submit', () =>
+    fetch(`${pages.shop}/api/orders/${id}/submit`, { method: 'POST' }),
+  )
+  await accepted('submit', submitted)
+}
+
+export async function pressForm(
+  base: string,
+  path: string,
+  fields: Record<string, string> = {},
+): Promise<number> {
+  const response = await fetch(`${base}${path}`, {
+    method: 'POST',
+    redirect: 'manual',
+    body: new URLSearchParams(fields),
+  })
+  await response.arrayBuffer()
+  return response.status
+}
+
+/** The ids of the orders that a page lists with a form for the given step, such as `approve` or `take`. */
+export async function ordersWithForm(base: string, path: string, step: string): Promise<string[]> {
+  const response = await fetch(`${base}${path}`)
+  const page = await response.text()
+  if (!response.ok) throw new PeopleError(`open ${path}`, response.status, page)
+  const found = page.matchAll(new RegExp(`action="/orders/([0-9a-f-]{36})/${step}"`, 'g'))
+  return [...new Set([...found].map((match) => match[1]!))]
+}
+
+interface Staff {
+  /** Works until told to stop; resolves when the last round is over. */
+  stop(): Promise<void>
+}
+
+/** Sellers (approve, close) and operators (take, complete, pack, ship) at their pages, pressing the forms that they see. */
+export function staff(
+  pages: Pages,
+  options: { pauseMs?: number; onStep?: (step: string, orderId: string) => void } = {},
+): Staff {
+  const desks: { base: string; path: string; step: string; fields?: Record<string, string> }[] = [
+    { base: pages.crm, path: '/?status=PRICE_CALCULATED', step: 'approve' },
+    {
+      base: pages.mes,
+      path: '/?status=MANUFACTURING_APPROVED',
+      step: 'take',
+      fields: { operator: 'Olga' },
+    },
+    { base: pages.mes, path: '/?status=MANUFACTURING_STARTED', step: 'complete' },
+    { base: pages.mes, path: '/?status=MANUFACTURING_COMPLETED', step: 'pack' },
+    { base: pages.mes, path: '/?status=PACKAGING', step: 'ship' },
+    { base: pages.crm, path: '/?status=SHIPPED', step: 'close' },
+  ]
+  const over = new AbortController()
+  const work = async (desk: (typeof desks)[number]): Promise<void> => {
+    while (!over.signal.aborted) {
+      try {
+        // Several people sit at each desk.
+        const orders = await ordersWithForm(desk.base, desk.path, desk.step)
+        await Promise.all(
+          Array.from({ length: 4 }, async () => {
+            for (let id = orders.shift(); id !== undefined; id = orders.shift()) {
+              if (over.signal.aborted) return
+              const status = await pressForm(desk.base, `/orders/${id}/${desk.step}`, desk.fields)
+              if (status === 303) options.onStep?.(desk.step, id)
+            }
+          }),
+        )
+      } catch {
+        // A page that does not open is opened again; the order is still there.
+      }
+      await new Promise((resolve) => {
+        setTimeout(resolve, options.pauseMs ?? 100)
+      })
+    }
+  }
+  const shifts = desks.map(work)
+  return {
+    async stop() {
+      over.abort()
+      await Promise.all(shifts)
+    },
+  }
+}
