@@ -1,0 +1,60 @@
+import { StranglerError } from '../../contracts/errors.ts'
+import { prepareDoorbell } from '../../delivery/prepare-doorbell.ts'
+import { applyMigrations } from '../../runtime/apply-migrations.ts'
+import type { Command } from '../command-line/command.ts'
+
+const databases = { strangler: 'LEDGER_URL', shop: 'SHOP_URL', mes: 'MES_URL' } as const
+type Folder = keyof typeof databases
+
+export const migrate: Command = {
+  name: 'migrate',
+  summary: 'brings our own objects into the ledger, the Shop DB and the MES DB',
+  operands: [],
+  options: {
+    only: {
+      type: 'string',
+      value: 'database',
+      says: 'one of strangler, shop, mes; default: all three',
+    },
+  },
+  settings: Object.values(databases),
+  exits: { 2: 'a file failed and left nothing of itself; those before it stay applied' },
+  example: 'strangler migrate --only strangler',
+  async run({ text, connections }) {
+    const only = text('only')
+    const folders = wanted(only)
+    // All settings first: a missing one should not be found half way.
+    const urls = folders.map((folder) => [folder, connections.urlOf(databases[folder])] as const)
+    const reports = []
+    for (const [folder, url] of urls) {
+      reports.push({ database: folder, ...(await applyMigrations(url, folder)) })
+    }
+    // A queue of BullMQ's in PostgreSQL needs its tables; a Redis needs nothing.
+    const doorbell =
+      only === undefined && connections.isSet('QUEUE_URL')
+        ? await prepareDoorbell(connections.urlOf('QUEUE_URL'))
+        : undefined
+    return {
+      exitCode: 0,
+      json: { databases: reports, doorbell },
+      text: reports
+        .map(({ database, applied, already }) => {
+          const done = applied.length === 0 ? 'nothing to do' : `applied ${applied.join(', ')}`
+          return `${database}: ${done} (${already.length} there already)`
+        })
+        .concat(doorbell === undefined ? [] : [`doorbell: ${doorbell}`])
+        .join('\n'),
+    }
+  },
+}
+
+function wanted(only: string | undefined): Folder[] {
+  const folders: Folder[] = ['strangler', 'shop', 'mes']
+  if (only === undefined) return folders
+  const found = folders.filter((folder) => folder === only)
+  if (found.length > 0) return found
+  throw new StranglerError(
+    'invalid_argument',
+    `--only expected to be ${folders.join(', ')}, got ${only}`,
+  )
+}

@@ -1,0 +1,215 @@
+import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+
+import { StranglerError } from '../contracts/errors.ts'
+import { type Estate, startEstate } from '../estate/estate.ts'
+import { connectPostgresServer } from '../estate/postgres-server.ts'
+import { writeSampleModels } from '../estate/sample-models.ts'
+import { optional, readConfig, url } from '../runtime/config.ts'
+import { type DemoOutcome, runDemo } from './demo/demo-run.ts'
+import { Progress } from './demo/progress.ts'
+import { type InvoiceOrder, readOrders, sampleOrders } from './demo/read-orders.ts'
+
+const usage = `npm run demo -- [options]
+
+Brings up the whole estate (Shop, CRM, MES, their databases and broker, the proxy, the bridge, the ledger and its couriers),
+drives orders through all ten statuses while phase 1 moves 0 % -> 10 % -> 50 % -> 100 % -> 0 % -> 100 % and couriers are killed,
+reconciles, and says whether an order was lost or doubled.
+
+  --orders FILE.csv   orders from a day file of UCI "Online Retail" (an invoice is an order)
+  --models DIR        3D models to upload, in turn; without it a few are made
+  --limit N           at most N orders (default: 84 made-up ones, or the whole file)
+  --keep              stay up afterwards, for exploring; Ctrl-C ends it
+  --json              only the result on stdout (its last line is always JSON)
+  --help
+
+Settings: QUEUE_URL=redis://...  AMQP_URL=amqp://...  AMQP_MANAGEMENT_URL=http://...  POSTGRES_URL=postgres://superuser...
+Without them everything runs embedded. With AMQP_URL the estate's queues in that virtual host are made anew.
+
+Exit codes: 0 nothing lost, nothing doubled, every order closed; 1 a difference; 2 bad usage or it could not start.`
+
+const progress = new Progress()
+
+try {
+  process.exitCode = await demo()
+} catch (error) {
+  progress.say(error instanceof Error ? error.message : String(error))
+  if (!(error instanceof StranglerError))
+    progress.say(error instanceof Error ? (error.stack ?? '') : '')
+  process.exitCode = 2
+}
+
+async function demo(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      orders: { type: 'string' },
+      models: { type: 'string' },
+      limit: { type: 'string' },
+      keep: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  if (values.help) {
+    process.stdout.write(`${usage}\n`)
+    return 0
+  }
+  const limit = values.limit === undefined ? undefined : Number(values.limit)
+  if (limit !== undefined && !(Number.isInteger(limit) && limit > 0))
+    throw new StranglerError(
+      'invalid_argument',
+      `--limit expected to be a whole number above 0, got ${values.limit}`,
+    )
+  const orders =
+    values.orders === undefined
+      ? sampleOrders(limit ?? 84)
+      : await readOrders(resolve(values.orders), limit ?? Number.POSITIVE_INFINITY)
+  if (orders.length === 0)
+    throw new StranglerError('invalid_argument', `${values.orders} holds no order`)
+  const settings = readConfig({
+    QUEUE_URL: optional(url('redis', 'rediss')),
+    AMQP_URL: optional(url('amqp', 'amqps')),
+    AMQP_MANAGEMENT_URL: optional(url('http', 'https')),
+    POSTGRES_URL: optional(url('postgres', 'postgresql')),
+  })
+
+  const began = performance.now()
+  const scratch = join(tmpdir(), `strangler-demo-${process.pid}`)
+  const models =
+    values.models === undefined
+      ? await writeSampleModels(scratch)
+      : await filesOf(resolve(values.models))
+  let estate: Estate | undefined
+  const interrupted = new Promise<'interrupted'>((ended) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const)
+      process.once(signal, () => ended('interrupted'))
+  })
+  try {
+    const postgres =
+      settings.POSTGRES_URL === undefined
+        ? undefined
+        : await connectPostgresServer(settings.POSTGRES_URL)
+    estate = await startEstate({
+      ...(postgres === undefined ? {} : { postgres, databasePrefix: 'strangler_demo_' }),
+      ...(settings.QUEUE_URL === undefined ? {} : { queueUrl: settings.QUEUE_URL }),
+      ...(settings.AMQP_URL === undefined ? {} : { amqpUrl: settings.AMQP_URL }),
+      ...(settings.AMQP_MANAGEMENT_URL === undefined
+        ? {}
+        : { amqpManagementUrl: settings.AMQP_MANAGEMENT_URL }),
+      onStep: (step) => progress.say(`  ${step}`),
+    })
+    const inserted = await estate.strangler('bridge', 'insert')
+    if (inserted.code !== 0)
+      throw new Error(`strangler bridge insert ended with ${inserted.code}: ${inserted.stderr}`)
+    progress.say(`  the bridges stand on both legacy queues`)
+    const started = seconds(began)
+    progress.say(`\nUp in ${started} s:`)
+    for (const [part, implementation] of Object.entries(estate.parts))
+      progress.say(`  ${part.padEnd(10)} ${implementation}`)
+    progress.say(
+      `  customers  ${estate.pages.shop}/\n  sellers    ${estate.pages.crm}/\n  operators  ${estate.pages.mes}/\n`,
+    )
+
+    const running = estate
+    const outcome = await Promise.race([runDemo(running, orders, models, progress), interrupted])
+    if (outcome === 'interrupted') {
+      progress.say('interrupted')
+      return 2
+    }
+    const good = report(outcome, orders)
+    if (values.keep) await stayUp(running, interrupted)
+    process.stdout.write(`${JSON.stringify(result(outcome, running, seconds(began)))}\n`)
+    return good ? 0 : 1
+  } finally {
+    await estate?.stop()
+    if (values.models === undefined) await rm(scratch, { recursive: true, force: true })
+  }
+}
+
+function result(outcome: DemoOutcome, estate: Estate, took: number): object {
+  return {
+    orders: outcome.findings.orders,
+    models: { uploaded: outcome.uploaded, hashMismatch: outcome.hashMismatch },
+    perOrder: outcome.perOrder,
+    parts: estate.parts,
+    courierKills: outcome.courierKills,
+    doubtsSettled: outcome.doubtsSettled,
+    reconcile: outcome.reconcile.code === 0 ? 'no difference' : `exit ${outcome.reconcile.code}`,
+    seconds: took,
+  }
+}
+
+function report(outcome: DemoOutcome, orders: readonly InvoiceOrder[]): boolean {
+  const { orders: counts } = outcome.findings
+  const good =
+    counts.lost === 0 &&
+    counts.duplicated === 0 &&
+    counts.inDoubt === 0 &&
+    outcome.hashMismatch === 0 &&
+    counts.submitted === orders.length &&
+    counts.closed === counts.submitted &&
+    outcome.reconcile.code === 0
+  progress.say('\nPer order, measured at the servers:')
+  for (const path of ['legacy', 'direct'] as const) {
+    const cost = outcome.perOrder[path]
+    if (cost !== undefined)
+      progress.say(
+        `  ${path.padEnd(7)} ${cost.crmRequests} CRM requests, ${cost.shopStatements} statements on the Shop DB`,
+      )
+  }
+  progress.say(
+    `\n${counts.submitted} orders submitted: ${counts.legacy} through CRM, ${counts.direct} direct; ${outcome.courierKills} couriers killed, ${outcome.doubtsSettled} orders in doubt settled by evidence.` +
+      `\n${counts.delivered} in the MES, ${counts.closed} closed, ${counts.lost} lost, ${counts.duplicated} doubled, ${counts.inDoubt} in doubt; ` +
+      `${outcome.uploaded} models, ${outcome.hashMismatch} differ.` +
+      `\n${good ? 'NO ORDER LOST, NONE DOUBLED.' : 'A DIFFERENCE: see the counts above, and `strangler reconcile`.'}`,
+  )
+  if (!good) {
+    const { lostIds, duplicatedIds, openIds } = outcome.findings
+    for (const [what, ids] of [
+      ['lost', lostIds],
+      ['doubled', duplicatedIds],
+      ['not closed', openIds],
+    ] as const) {
+      if (ids.length > 0)
+        progress.say(`  ${what}: ${ids.slice(0, 20).join(' ')}${ids.length > 20 ? ' ...' : ''}`)
+    }
+    if (outcome.reconcile.code !== 0) progress.say(outcome.reconcile.stdout)
+  }
+  return good
+}
+
+async function stayUp(estate: Estate, interrupted: Promise<unknown>): Promise<void> {
+  const directory = resolve('.strangler')
+  await mkdir(directory, { recursive: true, mode: 0o700 })
+  const file = join(directory, 'estate.json')
+  await writeFile(file, JSON.stringify({ environment: estate.operatorEnvironment }, null, 2), {
+    mode: 0o600,
+  })
+  progress.say(
+    `\nStaying up. In another terminal, here:\n  npx strangler status\n  npx strangler bottleneck --since 10m\n` +
+      `Pages: customers ${estate.pages.shop}/  sellers ${estate.pages.crm}/  operators ${estate.pages.mes}/\nCtrl-C ends it.`,
+  )
+  await interrupted
+  await rm(file, { force: true })
+}
+
+async function filesOf(directory: string): Promise<string[]> {
+  const files: string[] = []
+  for (const name of (await readdir(directory)).toSorted()) {
+    const file = join(directory, name)
+    const { isFile, size } = await stat(file).then((found) => ({
+      isFile: found.isFile(),
+      size: found.size,
+    }))
+    if (isFile && size > 0) files.push(file)
+  }
+  if (files.length === 0)
+    throw new StranglerError('invalid_argument', `--models ${directory} holds no file`)
+  return files
+}
+
+function seconds(since: number): number {
+  return Math.round((performance.now() - since) / 100) / 10
+}

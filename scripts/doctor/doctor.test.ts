@@ -1,0 +1,190 @@
+import test from 'ava'
+
+import type { BridgeStatus } from '../../adapters/bridge/bridge-status.ts'
+import { inspectRedis, judgeRedis } from '../../delivery/redis-settings.ts'
+import { startPrivateRabbitmq } from '../../estate/private-rabbitmq.ts'
+import { startPrivateRedis } from '../../estate/private-redis.ts'
+import type { Finding } from '../../runtime/finding.ts'
+import { serialWith } from '../../test/optional-server.ts'
+import { judgeBridge } from './broker-settings.ts'
+import { judgePostgres } from './postgres-settings.ts'
+import { inspectRabbit, judgeQueue } from './rabbitmq-settings.ts'
+import { judgeRunning, reasonsAgainst } from './running.ts'
+import type { Running } from './running.ts'
+
+function unsafe(findings: readonly Finding[]): string[] {
+  return findings.filter((each) => each.level === 'unsafe').map((each) => each.subject)
+}
+
+const postgres = {
+  synchronous_commit: 'on',
+  fsync: 'on',
+  full_page_writes: 'on',
+  version: 180_004,
+  superuser: false,
+  role: 'strangler_login',
+  standbys: 0,
+  synchronous_standby_names: '',
+}
+
+function judge(change: Partial<typeof postgres>, missing: string[] = []): Finding[] {
+  return judgePostgres('ledger', { ...postgres, ...change }, missing, 'strangler', true)
+}
+
+test('PostgreSQL: each setting broken in turn is named, and only it', (t) => {
+  t.deepEqual(unsafe(judge({})), [])
+  t.deepEqual(unsafe(judge({ synchronous_commit: 'off' })), ['ledger synchronous_commit'])
+  t.deepEqual(unsafe(judge({ fsync: 'off' })), ['ledger fsync'])
+  t.deepEqual(unsafe(judge({ full_page_writes: 'off' })), ['ledger full_page_writes'])
+  t.deepEqual(unsafe(judge({ version: 130_009 })), ['ledger version'])
+  t.deepEqual(unsafe(judge({}, ['002_x.sql'])), ['ledger migrations'])
+  const warned = (change: Partial<typeof postgres>) =>
+    judge(change)
+      .filter((each) => each.level === 'warn')
+      .map((each) => each.subject)
+  t.deepEqual(warned({ superuser: true }), ['ledger role'])
+  t.deepEqual(warned({ standbys: 1 }), ['ledger standby'])
+  t.deepEqual(warned({ standbys: 1, synchronous_standby_names: 'ANY 1 (*)' }), [])
+})
+
+test('Redis: each setting broken in turn is named, and only it', (t) => {
+  const good = {
+    maxmemory_policy: 'noeviction',
+    appendonly: 'yes',
+    redis_version: '7.0.15',
+    role: 'master',
+    rdb_last_bgsave_status: 'ok',
+    aof_last_write_status: 'ok',
+    aof_last_bgrewrite_status: 'ok',
+  }
+  t.deepEqual(unsafe(judgeRedis(good)), [])
+  for (const [name, value, subject] of [
+    ['maxmemory_policy', 'allkeys-lru', 'Redis maxmemory-policy'],
+    ['appendonly', 'no', 'Redis appendonly'],
+    ['redis_version', '6.0.16', 'Redis version'],
+    ['role', 'slave', 'Redis role'],
+    ['rdb_last_bgsave_status', 'err', 'Redis rdb_last_bgsave_status'],
+    ['aof_last_write_status', 'err', 'Redis aof_last_write_status'],
+  ] as const) {
+    t.deepEqual(unsafe(judgeRedis({ ...good, [name]: value })), [subject])
+  }
+})
+
+test('RabbitMQ: what a queue can do to a message by itself is unsafe', (t) => {
+  const good = { durable: true, type: 'classic', consumers: 1, arguments: {} }
+  const found = (change: object) => unsafe(judgeQueue('mes.orders', { ...good, ...change }))
+  t.deepEqual(found({}), [])
+  t.deepEqual(found({ durable: false }), ['queue mes.orders'])
+  t.deepEqual(found({ type: 'quorum' }), ['queue mes.orders delivery-limit'])
+  t.deepEqual(found({ type: 'quorum', arguments: { 'x-dead-letter-exchange': 'dlx' } }), [])
+  t.deepEqual(found({ type: 'quorum', effective_policy_definition: { 'delivery-limit': -1 } }), [])
+  t.deepEqual(found({ arguments: { 'x-message-ttl': 1000 } }), ['queue mes.orders message-ttl'])
+  t.deepEqual(found({ effective_policy_definition: { 'max-length': 10 } }), [
+    'queue mes.orders max-length',
+  ])
+  t.deepEqual(found({ arguments: { 'x-max-length': 10, 'x-overflow': 'reject-publish' } }), [])
+  t.deepEqual(
+    unsafe(judgeQueue('strangler.bridge.mes.orders', { ...good, consumers: 2 })).length,
+    1,
+  )
+})
+
+test('a bridge with other bindings, or with nobody at it, is unsafe', (t) => {
+  const good: BridgeStatus = {
+    queue: 'mes.orders',
+    state: 'inserted',
+    topologyChanges: 1,
+    consumer: true,
+    depth: undefined,
+    legacyDepth: undefined,
+    messages: { open: 0, held: 0, parked: 0, oldestMs: 0 },
+    drift: [],
+    changedAt: undefined,
+    who: undefined,
+  }
+  t.deepEqual(unsafe(judgeBridge(good)), [])
+  t.deepEqual(unsafe(judgeBridge({ ...good, drift: ['order.closed goes past'] })), [
+    'bindings of mes.orders',
+  ])
+  t.deepEqual(unsafe(judgeBridge({ ...good, consumer: false })), ['bridge mes.orders'])
+  t.deepEqual(judgeBridge({ ...good, drift: 'unknown' })[0]?.level, 'unread')
+})
+
+test('what does not run, or does not keep up, is named', (t) => {
+  const good: Running = {
+    trigger: 'enabled',
+    share: 1000,
+    relays: 1,
+    unrelayedMs: undefined,
+    couriers: 1,
+    watches: 1,
+    undeliveredMs: undefined,
+    ordersBridge: 'inserted',
+    held: 0,
+  }
+  const found = (change: Partial<Running>) => unsafe(judgeRunning({ ...good, ...change }))
+  t.deepEqual(found({}), [])
+  t.deepEqual(found({ trigger: 'disabled' }), ['trigger strangler_capture'])
+  t.deepEqual(found({ relays: 0, couriers: 0, watches: 0 }), ['relay', 'courier', 'watch'])
+  t.deepEqual(found({ share: 0, couriers: 0 }), [])
+  t.deepEqual(found({ share: 0, couriers: 0, undeliveredMs: 10 }), ['courier'])
+  t.deepEqual(found({ unrelayedMs: 31_000 }), ['outbox of the Shop DB'])
+  const warned = judgeRunning({ ...good, undeliveredMs: 301_000, held: 2 })
+  t.deepEqual(
+    warned.filter((each) => each.level === 'warn').map((each) => each.subject),
+    ['undelivered orders', 'held messages'],
+  )
+  t.deepEqual(reasonsAgainst(good), [])
+  t.is(
+    reasonsAgainst({ ...good, ordersBridge: 'absent', couriers: 0, trigger: 'missing' }).length,
+    3,
+  )
+})
+
+const withRedis = serialWith('redis-server')
+withRedis('a Redis of its own, safe and unsafe', async (t) => {
+  const safe = await startPrivateRedis()
+  try {
+    t.deepEqual(unsafe(await inspectRedis(safe.url)), [])
+  } finally {
+    await safe.stop()
+  }
+  t.is((await inspectRedis(safe.url))[0]?.level, 'unread')
+  const risky = await startPrivateRedis({ appendonly: 'no', policy: 'allkeys-lru' })
+  try {
+    t.deepEqual(unsafe(await inspectRedis(risky.url)), [
+      'Redis maxmemory-policy',
+      'Redis appendonly',
+    ])
+  } finally {
+    await risky.stop()
+  }
+})
+
+const withRabbit = serialWith('rabbitmq-server')
+withRabbit('a RabbitMQ of its own', async (t) => {
+  const rabbit = await startPrivateRabbitmq()
+  try {
+    const api = new URL(rabbit.managementUrl)
+    const amqp = new URL(rabbit.url)
+    const named = api.username === '' ? amqp : api
+    const authorization = `Basic ${Buffer.from(`${named.username || 'guest'}:${named.password || 'guest'}`).toString('base64')}`
+    const vhost = amqp.pathname.length > 1 ? amqp.pathname.slice(1) : '%2F'
+    const declare = async (queue: string, settings: object): Promise<void> => {
+      const answer = await fetch(`${api.origin}/api/queues/${vhost}/${queue}`, {
+        method: 'PUT',
+        headers: { authorization, 'content-type': 'application/json' },
+        body: JSON.stringify(settings),
+      })
+      t.true(answer.ok, await answer.text())
+    }
+    await declare('mes.orders', { durable: true })
+    await declare('crm.events', { durable: true, arguments: { 'x-queue-type': 'quorum' } })
+    const found = await inspectRabbit(rabbit.managementUrl, rabbit.url)
+    t.deepEqual(unsafe(found), ['queue crm.events delivery-limit'])
+    t.true(found.some(({ subject, level }) => subject === 'unroutable messages' && level === 'ok'))
+  } finally {
+    await rabbit.stop()
+  }
+  t.is((await inspectRabbit(rabbit.managementUrl, rabbit.url))[0]?.level, 'unread')
+})
