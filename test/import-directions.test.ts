@@ -1,0 +1,192 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative, sep } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+import test from 'ava'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+
+/** Who may import whom. A folder that is not here may not exist: a new one is a decision. */
+const directions: Readonly<Record<string, readonly string[]>> = {
+  contracts: [],
+  legacy: [],
+  runtime: ['contracts'],
+  estate: ['contracts', 'runtime'],
+  delivery: ['contracts', 'runtime'],
+  flags: ['contracts', 'runtime'],
+  adapters: ['contracts', 'runtime', 'delivery', 'flags'],
+  console: ['contracts', 'runtime', 'delivery', 'flags'],
+  scripts: ['contracts', 'runtime', 'delivery', 'flags', 'adapters', 'estate'],
+  'strangler-proxy': ['contracts', 'runtime', 'flags'],
+  'partner-intake': ['contracts', 'runtime', 'delivery'],
+  test: ['contracts', 'runtime', 'delivery', 'flags', 'adapters', 'strangler-proxy', 'scripts'],
+}
+const notYet = new Set(['console', 'partner-intake'])
+
+/** A test may build an estate, and compare with what the legacy does. */
+const alsoInTests = ['estate', 'legacy', 'test', 'scripts', 'adapters', 'delivery', 'flags']
+
+/** A package that only these folders may import, and the reason. */
+const packages: Readonly<Record<string, { folders: readonly string[]; because: string }>> = {
+  bullmq: {
+    folders: ['delivery'],
+    because: 'the doorbell is an implementation detail of the delivery',
+  },
+  ioredis: {
+    folders: ['delivery'],
+    because: 'the doorbell is an implementation detail of the delivery',
+  },
+  amqplib: { folders: ['adapters', 'legacy'], because: 'the core knows no broker' },
+  'unleash-client': { folders: ['flags'], because: 'nobody else evaluates a flag' },
+  'http-proxy-middleware': {
+    folders: ['strangler-proxy'],
+    because: 'it is the byte pump of the proxy',
+  },
+}
+/** The legacy stand-ins import nothing of ours, and the launcher runs on a Node that can't read TypeScript. */
+const readsEnvironment = /^(runtime\/config\.ts|legacy\/\w+\/main\.ts|scripts\/node24\.mjs)$/
+/** Tests, and what only tests import. */
+const ofTests = /(\.test|\/test-[\w-]+|-under-test)\.ts$|^test\//
+
+interface Source {
+  /** Relative to the root, with slashes. */
+  readonly path: string
+  readonly text: string
+}
+
+function sources(): Source[] {
+  return Object.keys(directions)
+    .filter((folder) => !notYet.has(folder) || isThere(folder))
+    .flatMap((folder) =>
+      readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile() && /\.m?[jt]s$/.test(entry.name))
+        .map((entry) => join(entry.parentPath, entry.name)),
+    )
+    .filter((file) => !file.includes(`${sep}node_modules${sep}`))
+    .map((file) => ({
+      path: relative(root, file).split(sep).join('/'),
+      text: readFileSync(file, 'utf8'),
+    }))
+}
+
+function isThere(folder: string): boolean {
+  return readdirSync(root).includes(folder)
+}
+
+function importsOf({ text }: Source): string[] {
+  const found = text.matchAll(
+    /(?:^|\n)\s*(?:import|export)\s(?:[^'"`;]*?\sfrom\s+)?['"]([^'"]+)['"]|\bimport\(\s*['"]([^'"]+)['"]/g,
+  )
+  return [...found].map((match) => match[1] ?? match[2]!)
+}
+
+/** One line per thing that a file may not do. */
+function violations(source: Source): string[] {
+  const folder = source.path.split('/')[0]!
+  const isTest = ofTests.test(source.path)
+  const allowed = new Set([folder, ...(directions[folder] ?? []), ...(isTest ? alsoInTests : [])])
+  const wrong: string[] = []
+  for (const name of importsOf(source)) {
+    if (name.startsWith('.')) {
+      const file = relative(root, join(root, dirname(source.path), name))
+        .split(sep)
+        .join('/')
+      const target = file.split('/')[0]!
+      if (!isTest && ofTests.test(file))
+        wrong.push(`${source.path} imports ${name}: it is for tests`)
+      else if (!allowed.has(target))
+        wrong.push(`${source.path} imports ${name}: ${folder} may not import ${target}`)
+      continue
+    }
+    const bound = packages[name.split('/')[0]!]
+    if (bound === undefined || bound.folders.includes(folder)) continue
+    // A test of its own may speak to the server behind a port.
+    if (isTest && ['test', 'estate'].includes(folder)) continue
+    wrong.push(
+      `${source.path} imports ${name}: only ${bound.folders.join(' and ')} may, ${bound.because}`,
+    )
+  }
+  if (/\bprocess\.env\b/.test(source.text) && !isTest && !readsEnvironment.test(source.path)) {
+    wrong.push(`${source.path} reads process.env: only runtime/config.ts may`)
+  }
+  return wrong
+}
+
+test('every folder imports only what stands below it', (t) => {
+  const all = sources()
+  for (const folder of Object.keys(directions)) {
+    if (notYet.has(folder) && !isThere(folder)) continue
+    t.true(
+      all.some(({ path }) => path.startsWith(`${folder}/`)),
+      `${folder} is empty`,
+    )
+  }
+  t.deepEqual(all.flatMap(violations), [])
+})
+
+test('no folder with code is unknown to this test', (t) => {
+  const folders = readdirSync(root, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && !/^(\.|node_modules$|coverage$)/.test(entry.name))
+    .filter(({ name }) =>
+      readdirSync(join(root, name), { recursive: true, encoding: 'utf8' }).some((file) =>
+        file.endsWith('.ts'),
+      ),
+    )
+    .map(({ name }) => name)
+  t.true(folders.length > 0)
+  t.deepEqual(
+    folders.filter((name) => !(name in directions)),
+    [],
+  )
+})
+
+const lawless: [string, string, string][] = [
+  [
+    'delivery/a.ts',
+    "import { x } from '../adapters/broker/port.ts'",
+    'delivery may not import adapters',
+  ],
+  ['delivery/a.ts', "import type { x } from '../flags/phases.ts'", 'delivery may not import flags'],
+  ['contracts/a.ts', "export { x } from '../runtime/log.ts'", 'contracts may not import runtime'],
+  [
+    'legacy/crm/a.ts',
+    "import {\n  x,\n} from '../../contracts/order.ts'",
+    'legacy may not import contracts',
+  ],
+  [
+    'estate/a.ts',
+    "const x = await import('../delivery/courier.ts')",
+    'estate may not import delivery',
+  ],
+  [
+    'strangler-proxy/a.ts',
+    "import '../delivery/courier.ts'",
+    'strangler-proxy may not import delivery',
+  ],
+  ['adapters/orders/a.ts', "import { Queue } from 'bullmq'", 'imports bullmq: only delivery may'],
+  ['scripts/a.ts', "import Redis from 'ioredis'", 'imports ioredis: only delivery may'],
+  ['delivery/a.ts', "import amqp from 'amqplib'", 'imports amqplib: only adapters and legacy may'],
+  ['delivery/a.ts', "import { x } from 'unleash-client'", 'imports unleash-client: only flags may'],
+  ['adapters/a.ts', "import { x } from 'http-proxy-middleware'", 'only strangler-proxy may'],
+  ['flags/a.ts', 'const x = process.env.HOME', 'reads process.env'],
+  ['adapters/a.ts', "import { x } from './broker/test-subjects.ts'", 'it is for tests'],
+  ['flags/a.ts', "import { x } from '../test/estate-databases.ts'", 'it is for tests'],
+]
+for (const [path, text, complaint] of lawless) {
+  test(`it would see: ${path}: ${text.replaceAll('\n', ' ')}`, (t) => {
+    const found = violations({ path, text })
+    t.is(found.length, 1)
+    t.true(found[0]!.includes(complaint), found[0])
+  })
+}
+
+for (const [path, text] of [
+  ['delivery/a.ts', "import { x } from '../runtime/log.ts'\nimport { Queue } from 'bullmq'"],
+  ['flags/a.test.ts', "import { x } from '../estate/embedded-postgres.ts'"],
+  ['legacy/crm/main.ts', 'run(process.env)'],
+  ['runtime/config.ts', 'export const all = process.env'],
+] as const) {
+  test(`it lets pass: ${path}: ${text.split('\n')[0]}`, (t) => {
+    t.deepEqual(violations({ path, text }), [])
+  })
+}
