@@ -155,8 +155,13 @@ onBothBrokers('goes on by itself after the broker was away', async (t, url) => {
     }
   })
   await eventually(async () => texts(received).includes(last))
+  // Handled is not yet acknowledged: what the broker had no acknowledgement of comes again, and says so.
+  const handled = received.filter(
+    (delivery, index) =>
+      !delivery.redelivered || texts(received).indexOf(delivery.body.toString()) === index,
+  )
   t.deepEqual(
-    texts(received).filter((text) => text !== last),
+    texts(handled).filter((text) => text !== last),
     ['before', 'meanwhile'],
   )
 })
