@@ -19,10 +19,13 @@ interface ClaimRow {
 }
 
 // SKIP LOCKED: a row that another claim has in hand is theirs; waiting for it could only deadlock two batches.
+// The state is compared as an expression, so that no partial index over it fits: in a sudden backlog the planner's statistics
+// still say that such an index is empty, and every rung order would be looked up by reading all that wait (measured with
+// 100 000 waiting: 0.4 of the rate).
 const claimRung = `
   WITH wanted AS (
     SELECT l.order_id FROM unnest($1::text[], $2::int[]) AS r(order_id, gen) JOIN order_ledger l ON l.order_id = r.order_id AND l.gen = r.gen
-    WHERE l.state = 'accepted' AND l.path = 'direct' AND l.next_attempt_at <= clock_timestamp()
+    WHERE l.state || '' = 'accepted' AND l.path = 'direct' AND l.next_attempt_at <= clock_timestamp()
     FOR UPDATE OF l SKIP LOCKED)
   UPDATE order_ledger l SET state = 'sending', owner_id = $3, sender = $4, attempts = attempts + 1, sending_at = clock_timestamp()
   FROM wanted w WHERE l.order_id = w.order_id
@@ -182,7 +185,7 @@ export class LedgerClaims {
     if (orders.length === 0) return
     await this.#ledger.query(
       `UPDATE order_ledger l SET ${change} FROM unnest($1::text[], $2::int[]) AS s(order_id, gen)
-       WHERE l.order_id = s.order_id AND l.gen = s.gen AND l.state = 'sending' AND l.owner_id = $3`,
+       WHERE l.order_id = s.order_id AND l.gen = s.gen AND l.state || '' = 'sending' AND l.owner_id = $3`,
       [orders.map((order) => order.orderId), orders.map((order) => order.gen), this.#ownerId],
     )
     this.#settled(orders)
