@@ -1,6 +1,7 @@
 import amqp from 'amqplib'
 
 import { serialWith } from '../test/optional-server.ts'
+import { waitUntil } from '../test/wait-until.ts'
 import { startMortalParent } from './mortal-parent.ts'
 import { startPrivateRabbitmq } from './private-rabbitmq.ts'
 import { descendantsOf, isRunning } from './process-table.ts'
@@ -26,7 +27,12 @@ rabbitTest('a kill -9 keeps confirmed persistent messages', async (t) => {
     })
     await broker.restart('kill9')
     await closed
-    t.regex(await broker.ctl('list_queues', 'name', 'messages'), /^kept\s+100$/m)
+    // The node says that it is up before every queue has told the statistics what it holds.
+    const kept = await waitUntil('the queue and its messages listed', async () => {
+      const listed = await broker.ctl('list_queues', 'name', 'messages')
+      return /^kept\s+\d+$/m.exec(listed)?.[0]
+    })
+    t.regex(kept, /^kept\s+100$/)
 
     const { origin, username, password } = new URL(broker.managementUrl)
     const overview = await fetch(`${origin}/api/overview`, {
