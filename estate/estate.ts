@@ -36,6 +36,7 @@ export const processNames = [
   'relay',
   'courier',
   'watch',
+  'applier',
 ] as const
 export type ProcessName = (typeof processNames)[number]
 
@@ -220,6 +221,8 @@ async function build(
         LEDGER_URL: ledgerAs('bridge'),
         SHOP_URL: shopAs('bridge'),
         MES_URL: mesReader('bridge'),
+        QUEUE_URL: queueUrl,
+        ...queuePrefix,
         ...broker,
       }),
     },
@@ -247,6 +250,16 @@ async function build(
       file: 'adapters/orders/main.ts',
       args: ['watch'],
       env: () => ({ LEDGER_URL: ledgerAs('watch'), MES_URL: mesReader('watch'), ...broker }),
+    },
+    applier: {
+      file: 'adapters/statuses/main.ts',
+      args: ['applier'],
+      env: () => ({
+        LEDGER_URL: ledgerAs('applier'),
+        SHOP_URL: shopAs('applier'),
+        QUEUE_URL: queueUrl,
+        ...queuePrefix,
+      }),
     },
   }
   const launch = async (

@@ -42,7 +42,16 @@ export async function prepareEmbeddedBroker(url: string): Promise<void> {
 
 /** A login for each job, member of the group role that the migrations made for it. */
 export async function makeLoginRoles(postgres: PostgresServer, ledgerUrl: string): Promise<void> {
-  for (const job of ['proxy', 'relay', 'bridge', 'courier', 'watch', 'operator']) {
+  for (const job of [
+    'proxy',
+    'relay',
+    'bridge',
+    'courier',
+    'watch',
+    'applier',
+    'shadow',
+    'operator',
+  ]) {
     await postgres.createRole(`${job}_login`)
     const groups = [
       `strangler_${job}`,

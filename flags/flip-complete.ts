@@ -15,24 +15,24 @@ export interface FlipWait {
  * marker, and the oldest running transaction is above it. Measured under load: 6 to 29 ms, 0 late rows in 40 flips; with
  * the flip's own id as the marker up to 23.
  */
-export async function waitForFlip(shop: Pool, deadlineMs: number): Promise<FlipWait> {
+export async function waitForFlip(seam: Pool, deadlineMs: number): Promise<FlipWait> {
   const started = performance.now()
-  const marker = await shop.query<{ xid: string }>('SELECT pg_current_xact_id()::text AS xid')
+  const marker = await seam.query<{ xid: string }>('SELECT pg_current_xact_id()::text AS xid')
   const xid = marker.rows[0]!.xid
   for (let waits = 1; ; waits += 1) {
-    const { rows } = await shop.query<{ passed: boolean }>(
+    const { rows } = await seam.query<{ passed: boolean }>(
       'SELECT pg_snapshot_xmin(pg_current_snapshot()) > $1::text::xid8 AS passed',
       [xid],
     )
     const waitedMs = performance.now() - started
     if (rows[0]!.passed) return { complete: true, waitedMs }
-    if (waitedMs >= deadlineMs) return { complete: false, waitedMs, ...(await oldest(shop, xid)) }
+    if (waitedMs >= deadlineMs) return { complete: false, waitedMs, ...(await oldest(seam, xid)) }
     await pause(Math.min(2 * waits, 100))
   }
 }
 
-async function oldest(shop: Pool, xid: string): Promise<{ heldBy?: string }> {
-  const { rows } = await shop.query<{ text: string }>(
+async function oldest(seam: Pool, xid: string): Promise<{ heldBy?: string }> {
+  const { rows } = await seam.query<{ text: string }>(
     `SELECT format('the transaction of pid %s (%s, %s), open for %s s', pid, usename,
               coalesce(nullif(application_name, ''), 'unnamed'), round(extract(epoch FROM clock_timestamp() - xact_start))) AS text
      FROM pg_stat_activity

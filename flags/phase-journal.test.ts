@@ -13,7 +13,7 @@ import { advancePhase, phaseStatus, rollbackPhase, settlePhase } from './phase-j
 const estate = await startEstateDatabases()
 const { ledger, shop } = estate
 const phase = 'orders-direct'
-const act = { ledger, shop, phase, who: 'ann@test', why: 'a test' } as const
+const act = { ledger, seam: shop, phase, who: 'ann@test', why: 'a test' } as const
 
 test.after.always(() => estate.stop())
 test.beforeEach(async () => {
@@ -40,7 +40,7 @@ test.serial('advance writes journal, route and journal again, and says who and w
   t.like(moved, { changed: true, complete: true, epoch: 1, share: 1000, shareBefore: 0 })
   t.deepEqual(await journal(), ['1 intended 1000', '1 in force 1000', '1 complete 1000'])
   t.deepEqual(await route(), { epoch: 1, share: 1000 })
-  const status = await phaseStatus({ ledger, shop, phase })
+  const status = await phaseStatus({ ledger, seam: shop, phase })
   t.like(status, { epoch: 1, share: 1000, step: 'complete', route: { epoch: 1, share: 1000 } })
   t.like(status.last, { verb: 'advance', who: 'ann@test', why: 'a test' })
 })
@@ -73,7 +73,7 @@ test.serial(
   'two at once: each is carried out in its own epoch, or told of the other',
   async (t) => {
     for (let round = 1; round <= 10; round += 1) {
-      const before = (await phaseStatus({ ledger, shop, phase })).epoch
+      const before = (await phaseStatus({ ledger, seam: shop, phase })).epoch
       const results = await Promise.allSettled([
         advancePhase({ ...act, share: round * 100, who: 'ann' }),
         advancePhase({ ...act, share: round * 100 + 50, who: 'bob' }),
@@ -88,7 +88,7 @@ test.serial(
           )
         }
       }
-      const status = await phaseStatus({ ledger, shop, phase })
+      const status = await phaseStatus({ ledger, seam: shop, phase })
       t.true(done.length >= 1)
       t.is(status.epoch, before + done.length)
       t.is(status.step, 'complete')
@@ -122,16 +122,16 @@ for (const [point, left] of [
       child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()))
       await once(child, 'close')
       t.is(child.signalCode, 'SIGKILL', said)
-      t.is((await phaseStatus({ ledger, shop, phase })).step, left)
+      t.is((await phaseStatus({ ledger, seam: shop, phase })).step, left)
 
-      const settled = await settlePhase({ ledger, shop, phase })
+      const settled = await settlePhase({ ledger, seam: shop, phase })
       t.is(settled.outcome, 'finished')
       const epoch = verb === 'advance' ? 1 : 2
       const wanted = verb === 'advance' ? 1000 : 0
       t.like(settled.state, { epoch, share: wanted, step: 'complete' })
       t.deepEqual(await route(), { epoch, share: wanted })
       t.is(settled.state.last?.verb, verb)
-      t.is((await settlePhase({ ledger, shop, phase })).outcome, 'nothing')
+      t.is((await settlePhase({ ledger, seam: shop, phase })).outcome, 'nothing')
       t.is((await journal()).filter((line) => line.startsWith(`${epoch} `)).length, 3)
     })
   }
@@ -140,7 +140,7 @@ for (const [point, left] of [
 test.serial('a route changed by hand is what is in force: the journal follows it', async (t) => {
   await advancePhase({ ...act, share: 1000 })
   await shop.query('UPDATE strangler.route SET epoch = 9, share = 10000')
-  const settled = await settlePhase({ ledger, shop, phase })
+  const settled = await settlePhase({ ledger, seam: shop, phase })
   t.is(settled.outcome, 'abandoned')
   t.like(settled.state, { epoch: 9, share: 10_000, step: 'complete' })
   await rollbackPhase(act)
@@ -154,7 +154,7 @@ test.serial('a rollback without the ledger is in force; the journal follows', as
   t.like(moved, { changed: true, journaled: false, complete: true, epoch: 2, shareBefore: 1000 })
   t.deepEqual(await route(), { epoch: 2, share: 0 })
   t.like(await rollbackPhase({ ...act, ledger: gone }), { changed: false, epoch: 2 })
-  t.like((await settlePhase({ ledger, shop, phase })).state, { epoch: 2, share: 0 })
+  t.like((await settlePhase({ ledger, seam: shop, phase })).state, { epoch: 2, share: 0 })
 
   // An advance that was intended before, and not carried out, does not open the route again.
   await advancePhase({ ...act, share: 1000 })
@@ -164,11 +164,11 @@ test.serial('a rollback without the ledger is in force; the journal follows', as
   )
   await ledger.query('UPDATE phase SET epoch = 4, share = 5000')
   await rollbackPhase({ ...act, ledger: gone })
-  t.like((await settlePhase({ ledger, shop, phase })).state, { epoch: 4, share: 0 })
+  t.like((await settlePhase({ ledger, seam: shop, phase })).state, { epoch: 4, share: 0 })
   t.deepEqual(await route(), { epoch: 4, share: 0 })
   t.like(await advancePhase({ ...act, share: 1000 }), { changed: true, journaled: true, epoch: 5 })
 
-  await t.throwsAsync(rollbackPhase({ ...act, ledger: gone, shop: gone }), { code: 'ECONNREFUSED' })
+  await t.throwsAsync(rollbackPhase({ ...act, ledger: gone, seam: gone }), { code: 'ECONNREFUSED' })
 })
 
 test.serial('a Shop DB restored to an older epoch: a rollback still gets through', async (t) => {
@@ -185,7 +185,7 @@ test.serial(
   async (t) => {
     await advancePhase({ ...act, share: 5000 })
     await shop.query('DELETE FROM strangler.route')
-    t.is((await settlePhase({ ledger, shop, phase })).state.share, 0)
+    t.is((await settlePhase({ ledger, seam: shop, phase })).state.share, 0)
     t.like(await advancePhase({ ...act, share: 1000 }), { changed: true, shareBefore: 0, epoch: 2 })
   },
 )
@@ -199,11 +199,11 @@ test.serial('a submit that read the old route keeps the flip from being complete
     const moved = await advancePhase({ ...act, share: 10_000, completeWithinMs: 50 })
     t.like(moved, { changed: true, complete: false, epoch: 1 })
     t.regex(moved.heldBy ?? '', /pid \d+/)
-    t.is((await phaseStatus({ ledger, shop, phase })).step, 'in force')
+    t.is((await phaseStatus({ ledger, seam: shop, phase })).step, 'in force')
     // In force for everybody else all the same.
     t.deepEqual(await route(), { epoch: 1, share: 10_000 })
   })
-  t.is((await settlePhase({ ledger, shop, phase })).outcome, 'finished')
+  t.is((await settlePhase({ ledger, seam: shop, phase })).outcome, 'finished')
 })
 
 test.serial('40 flips under inserts: path and claim agree, and no order comes late', async (t) => {

@@ -14,9 +14,9 @@ import type { PhaseId } from './phases.ts'
  * A flip from epoch N to N+1, over two databases:
  *
  *   ledger: journal 'intended' + phase row N+1     one transaction; the unique (phase, epoch, step) is the compare-and-swap
- *   Shop:   route row N -> N+1                     the commit that changes what happens to new orders
+ *   seam:   route row N -> N+1                     the commit that changes what happens to new orders
  *   ledger: journal 'in force'
- *   Shop:   wait until no order of epoch N can appear any more
+ *   seam:   wait until no order of epoch N can appear any more
  *   ledger: journal 'complete'
  *
  * Every step may be repeated, by anybody: a runner cannot know whether the one before it died or is only slow, so it
@@ -28,7 +28,8 @@ import type { PhaseId } from './phases.ts'
 
 export interface Databases {
   readonly ledger: Pool
-  readonly shop: Pool
+  /** The database where the phase is decided: it holds the route row. For a phase of the bridge it is the ledger itself. */
+  readonly seam: Pool
 }
 
 interface Act extends Databases {
@@ -60,13 +61,13 @@ export async function advancePhase(act: Act & { readonly share: number }): Promi
   return move(act, 'advance', act.share)
 }
 
-/** Back to 0: new orders are legacy again. Possible at any time, also without the ledger; a no-op where nothing moved. */
+/** Back to 0: new orders are legacy again. Possible at any time, where the seam is elsewhere also without the ledger; a no-op where nothing moved. */
 export async function rollbackPhase(act: Act): Promise<Moved> {
   try {
     return await move(act, 'rollback', 0)
   } catch (error) {
     if (error instanceof StranglerError) throw error
-    // Whatever ails the ledger; where it was the Shop DB, this fails as well, and the first reason is the one to tell.
+    // Whatever ails the ledger; where it was the seam, this fails as well, and the first reason is the one to tell.
     const moved = await closeRoute(act).catch(() => undefined)
     if (moved === undefined) throw error
     return moved
@@ -76,18 +77,18 @@ export async function rollbackPhase(act: Act): Promise<Moved> {
 /** The route alone, by compare-and-swap; settlePhase makes the journal follow it. */
 async function closeRoute(act: Act): Promise<Moved> {
   for (;;) {
-    const found = await readRoute(act.shop, act.phase)
+    const found = await readRoute(act.seam, act.phase)
     const { epoch, share: shareBefore } = found ?? { epoch: 0, share: 0 }
     const changed = shareBefore !== 0
     if (changed) {
-      const { rowCount } = await act.shop.query(
+      const { rowCount } = await act.seam.query(
         `UPDATE strangler.route SET epoch = epoch + 1, share = 0, changed_at = clock_timestamp()
          WHERE phase = $1 AND epoch = $2 AND share = $3`,
         [act.phase, epoch, shareBefore],
       )
       if (rowCount !== 1) continue
     }
-    const wait = await waitForFlip(act.shop, act.completeWithinMs ?? 30_000)
+    const wait = await waitForFlip(act.seam, act.completeWithinMs ?? 30_000)
     const now = changed ? epoch + 1 : epoch
     return { changed, epoch: now, share: 0, shareBefore, journaled: false, ...wait }
   }
@@ -109,7 +110,7 @@ export async function settlePhase(
   for (;;) {
     const state = await readPhase(ledger, phase)
     if (state.step === 'intended') await route(databases, phase, state)
-    if (differs(state, await readRoute(databases.shop, phase))) {
+    if (differs(state, await readRoute(databases.seam, phase))) {
       if (await abandon(databases, phase, state)) outcome = 'abandoned'
       continue
     }
@@ -117,7 +118,7 @@ export async function settlePhase(
       return { outcome, state, wait: noWait }
     }
     await note(ledger, phase, state, 'in force')
-    const wait = await waitForFlip(databases.shop, databases.completeWithinMs ?? 30_000)
+    const wait = await waitForFlip(databases.seam, databases.completeWithinMs ?? 30_000)
     if (!wait.complete) return { outcome: 'waiting', state, wait }
     await note(ledger, phase, state, 'complete')
     const ended = await readPhase(ledger, phase)
@@ -127,21 +128,21 @@ export async function settlePhase(
 
 export interface PhaseStatus extends PhaseState {
   readonly phase: PhaseId
-  /** `unreadable` = the Shop DB did not answer; `absent` = no row, every order goes the legacy path. */
+  /** `unreadable` = the database of the seam did not answer; `absent` = no row, every order goes the legacy path. */
   readonly route: Route | 'absent' | 'unreadable'
 }
 
 /** Reads only. */
 export async function phaseStatus(databases: {
   readonly ledger: Pool
-  readonly shop: Pool | undefined
+  readonly seam: Pool | undefined
   readonly phase: PhaseId
 }): Promise<PhaseStatus> {
   const state = await readPhase(databases.ledger, databases.phase)
   const found =
-    databases.shop === undefined
+    databases.seam === undefined
       ? 'unreadable'
-      : await readRoute(databases.shop, databases.phase).then(
+      : await readRoute(databases.seam, databases.phase).then(
           (row) => row ?? ('absent' as const),
           () => 'unreadable' as const,
         )
@@ -151,7 +152,7 @@ export async function phaseStatus(databases: {
 const noWait: FlipWait = { complete: true, waitedMs: 0 }
 
 async function move(act: Act, verb: Verb, share: number): Promise<Moved> {
-  // Not waited for here: a way back must not stand behind an old transaction of the Shop.
+  // Not waited for here: a way back must not stand behind an old transaction of the seam.
   const { state: before } = await settlePhase({ ...act, completeWithinMs: 0 })
   if (before.share === share) {
     const { state, wait } = await settlePhase(act)
@@ -172,7 +173,7 @@ async function move(act: Act, verb: Verb, share: number): Promise<Moved> {
   await route(act, act.phase, wanted)
   // Somebody may have carried this very flip out for us, and moved on since.
   if (
-    differs({ ...wanted, step: 'intended' }, await readRoute(act.shop, act.phase)) &&
+    differs({ ...wanted, step: 'intended' }, await readRoute(act.seam, act.phase)) &&
     !(await wasInForce(act, wanted.epoch))
   ) {
     await settlePhase({ ...act, completeWithinMs: 0 })
@@ -181,7 +182,7 @@ async function move(act: Act, verb: Verb, share: number): Promise<Moved> {
   failpoint('phase.routed')
   await note(act.ledger, act.phase, wanted, 'in force')
 
-  const wait = await waitForFlip(act.shop, act.completeWithinMs ?? 30_000)
+  const wait = await waitForFlip(act.seam, act.completeWithinMs ?? 30_000)
   failpoint('phase.completed')
   if (wait.complete) await note(act.ledger, act.phase, wanted, 'complete')
   const { epoch } = wanted
@@ -213,7 +214,7 @@ async function intend(
 
 /** Brings the route row up to the epoch. Whoever intended an epoch is alone with it, so a lower one is always older. */
 async function route(databases: Databases, phase: PhaseId, wanted: Flip): Promise<void> {
-  await databases.shop.query(
+  await databases.seam.query(
     `INSERT INTO strangler.route (phase, epoch, share, seed) VALUES ($1, $2, $3, $4)
      ON CONFLICT (phase) DO UPDATE SET epoch = excluded.epoch, share = excluded.share, changed_at = clock_timestamp()
      WHERE route.epoch < excluded.epoch`,
@@ -237,7 +238,7 @@ async function abandon(databases: Databases, phase: PhaseId, state: PhaseState):
     )
     if (locked.rowCount !== 1 && state.epoch > 0) return false
     // Read again under the lock: nobody can intend the next epoch, and so route it, in between.
-    const found = await readRoute(databases.shop, phase)
+    const found = await readRoute(databases.seam, phase)
     if (!differs(state, found)) return false
     const now = found ?? { epoch: 0, share: 0 }
     const why = `the route stands at epoch ${now.epoch}, ${formatShare(now.share)}, which this journal did not write`

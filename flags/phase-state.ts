@@ -49,9 +49,9 @@ export async function readPhase(ledger: Pool, phase: PhaseId): Promise<PhaseStat
   }
 }
 
-/** What the trigger in the Shop DB reads; undefined means that every order goes the legacy path. */
-export async function readRoute(shop: Pool, phase: PhaseId): Promise<Route | undefined> {
-  const { rows } = await shop.query<Route>(
+/** What is read where the phase is decided; undefined means that every order goes the legacy path. */
+export async function readRoute(seam: Pool, phase: PhaseId): Promise<Route | undefined> {
+  const { rows } = await seam.query<Route>(
     'SELECT epoch, share FROM strangler.route WHERE phase = $1',
     [phase],
   )

@@ -8,13 +8,17 @@ import { wholeShare } from '../contracts/path-share.ts'
 export interface Phase {
   readonly id: string
   readonly arrow: string
-  /** `shop-route` = the row of the phase in `strangler.route`, read by the trigger on the Shop's orders. */
-  readonly seam: 'shop-route'
+  /**
+   * Whose database holds the phase's row in `strangler.route`. shop: the trigger on the Shop's orders reads it. ledger: the
+   * bridge on MES -> CRM reads it.
+   */
+  readonly seam: 'shop' | 'ledger'
   readonly decidedPer: 'order'
   readonly storedIn: string
   /** Shares in ten-thousandths, rising. */
   readonly steps: readonly number[]
-  /** What a person gets who rolls it back. */
+  /** What a person gets who advances it, and who rolls it back. */
+  readonly advance: string
   readonly rollback: string
   readonly runbook: string
 }
@@ -26,13 +30,27 @@ export const phases = [
   {
     id: 'orders-direct',
     arrow: 'Shop -> MES',
-    seam: 'shop-route',
+    seam: 'shop',
     decidedPer: 'order',
     storedIn: 'strangler.outbox of the Shop DB, in the transaction that sets SUBMITTED',
     steps: [wholeShare / 10, wholeShare / 2, wholeShare],
+    advance: 'new orders go the new way in that share; those under way finish where they are',
     rollback:
       'new orders take the legacy path through CRM; orders that are on the direct path already finish there',
     runbook: 'runbooks/orders-direct.md',
+  },
+  {
+    id: 'statuses-direct',
+    arrow: 'MES -> Shop',
+    seam: 'ledger',
+    decidedPer: 'order',
+    storedIn: "order_ledger.status_path, at the order's first status",
+    steps: [wholeShare / 10, wholeShare / 2, wholeShare],
+    advance:
+      'orders whose first status is still to come get all of them without CRM in that share; those that CRM has begun it finishes',
+    rollback:
+      'orders whose first status is still to come get it through CRM; statuses of orders that are on the direct path keep coming direct until the order is closed',
+    runbook: 'runbooks/statuses-direct.md',
   },
 ] as const satisfies readonly Phase[]
 

@@ -124,8 +124,8 @@ test.serial(`${flips} flips while orders come in`, async (t) => {
     for (let n = 0; n < flips; n += 1) {
       const moved =
         n % 2 === 0
-          ? await advancePhase({ ...act, ledger, shop, share: randomInt(1, 10_001) })
-          : await rollbackPhase({ ...act, ledger, shop })
+          ? await advancePhase({ ...act, ledger, seam: shop, share: randomInt(1, 10_001) })
+          : await rollbackPhase({ ...act, ledger, seam: shop })
       t.true(moved.changed && moved.complete)
       storm.completed = moved.epoch
       storm.flips += 1
@@ -199,17 +199,17 @@ test.serial('rollback with 2 000 orders in flight, and forward again', async (t)
   t.timeout(200_000)
   const before = await topology()
   await estate.process('courier').terminate()
-  await advancePhase({ ...act, ledger, shop, share: wholeShare })
+  await advancePhase({ ...act, ledger, seam: shop, share: wholeShare })
   const inFlight = await submitOrders(estate, 2000)
   await waitUntil(
     'all of them accepted, none sent',
     async () => ((await ledgerStates(estate))['accepted'] ?? 0) === inFlight.length,
   )
-  await rollbackPhase({ ...act, ledger, shop })
+  await rollbackPhase({ ...act, ledger, seam: shop })
   const back = await submitOrders(estate, 200)
-  await advancePhase({ ...act, ledger, shop, share: wholeShare })
+  await advancePhase({ ...act, ledger, seam: shop, share: wholeShare })
   const again = await submitOrders(estate, 200)
-  await rollbackPhase({ ...act, ledger, shop })
+  await rollbackPhase({ ...act, ledger, seam: shop })
   await estate.launch('courier')
   await expectEachOnce(t, estate, [...inFlight, ...back, ...again], 150_000)
   const paths = await rowsOf(

@@ -58,11 +58,19 @@ test('a run that breaks lets go of the queue and asks for it again', async (t) =
   const queue = 'mes.orders'
   const sender = new BridgeSender(broker, queue, quiet)
   const databases = { ledger: pool, shop: pool, mes: pool }
-  const common = { queue, broker, ...databases, sender, log: quiet }
+  const common = { queue, broker, ...databases, sender, ring: () => {}, log: quiet }
   const attachment = new BridgeAttachment({
     ...common,
     held: new HeldMessages({ ...common, settleMs: 0 }),
-    counters: { received: 0, forwarded: 0, suppressed: 0, unreadable: 0, parked: 0, held: 0 },
+    counters: {
+      received: 0,
+      forwarded: 0,
+      suppressed: 0,
+      diverted: 0,
+      unreadable: 0,
+      parked: 0,
+      held: 0,
+    },
   })
   await second.promise
   t.deepEqual(closed, [1])

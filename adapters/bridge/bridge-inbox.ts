@@ -4,7 +4,7 @@ import type { Incoming } from './incoming.ts'
 import { messageKey, recurringKey } from './message-key.ts'
 import { propertiesToJson } from './stored-properties.ts'
 
-export type InboxState = 'received' | 'held' | 'forwarded' | 'suppressed' | 'parked'
+export type InboxState = 'received' | 'held' | 'forwarded' | 'suppressed' | 'diverted' | 'parked'
 
 export interface InboxRow {
   readonly id: string

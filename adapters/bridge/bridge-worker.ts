@@ -1,10 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
+import { storeStatuses } from '../../delivery/status-inbox.ts'
+import type { DivertedStatus } from '../../delivery/status-inbox.ts'
 import { failpoint } from '../../runtime/failpoint.ts'
 import type { Log } from '../../runtime/log.ts'
 import { inTransaction } from '../../runtime/postgres.ts'
 import type { Pool } from '../../runtime/postgres.ts'
 import type { Consumer, Delivery } from '../broker/port.ts'
+import { sourceTime } from '../wire/legacy-message.ts'
+import { readMesEvent } from '../wire/mes-event.ts'
 import { receive, sentBefore, settle } from './bridge-inbox.ts'
 import type { InboxRow, Settlement } from './bridge-inbox.ts'
 import type { BridgeSender, OpenedSender } from './bridge-sender.ts'
@@ -13,16 +17,18 @@ import type { Decision } from './decide.ts'
 import { forward } from './forward.ts'
 import type { ForwardOutcome } from './forward.ts'
 import type { HeldMessages } from './held-messages.ts'
-import { createdKey, isMarker, readDelivery, submittedKey } from './incoming.ts'
+import { createdKey, isMarker, isStatus, readDelivery, submittedKey } from './incoming.ts'
 import type { Incoming } from './incoming.ts'
 import { messageKey } from './message-key.ts'
-import { markDelivered, openBornInMes, pathsOfSubmitted, readPaths } from './order-paths.ts'
+import { markDelivered, openBornInMes, pathsOfSubmitted } from './order-paths.ts'
+import { pinStatusPaths, readStatusPaths } from './status-paths.ts'
 
 /** Since the start of the process. */
 export interface BridgeCounters {
   received: number
   forwarded: number
   suppressed: number
+  diverted: number
   unreadable: number
   parked: number
   held: number
@@ -35,6 +41,8 @@ export interface BridgeWorkerOptions {
   readonly sender: BridgeSender
   readonly held: HeldMessages
   readonly counters: BridgeCounters
+  /** Called with the orders whose statuses are in the inbox, after the commit. Not awaited: a ring is never a condition. */
+  ring(orders: readonly { readonly orderId: string; readonly gen: number }[]): void
   readonly log: Log
 }
 
@@ -95,12 +103,19 @@ export class BridgeWorker {
     const created = ofKind(open, createdKey)
     // Their own rows: what is only received says nothing about an earlier message.
     const rowIds = rows.filter((row) => row.state === 'received').map((row) => row.id)
+    // Before its statuses are looked at: they may be in the same batch.
+    if (created.length > 0) await inTransaction(ledger, (client) => openBornInMes(client, created))
+    const others = open.filter((each) => !submitted.includes(each))
     const [paths, known, submittedBefore, createdBefore] = await Promise.all([
       pathsOfSubmitted(ledger, shop, submitted),
-      readPaths(ledger, orderIdsOf(open.filter((each) => !submitted.includes(each)))),
+      readStatusPaths(ledger, orderIdsOf(others)),
       sentBefore(ledger, queue, submittedKey, orderIdsOf(submitted), rowIds),
       sentBefore(ledger, queue, createdKey, orderIdsOf(created), rowIds),
     ])
+    const undecided = orderIdsOf(others.filter(isStatus)).filter((id) => known.get(id) === null)
+    if (undecided.length > 0) {
+      for (const [id, path] of await pinStatusPaths(ledger, undecided)) known.set(id, path)
+    }
     const seen = new Set<string>()
     return batch.map((incoming, index) => {
       const row = rows[index]!
@@ -111,7 +126,7 @@ export class BridgeWorker {
       const before = incoming.delivery.routingKey === createdKey ? createdBefore : submittedBefore
       const decision = decide(incoming, {
         row,
-        path: paths.get(orderId),
+        path: (isStatus(incoming) ? known.get(orderId) : paths.get(orderId)) ?? undefined,
         sentBefore: before.has(orderId),
         inLedger: known.has(orderId),
       })
@@ -184,6 +199,7 @@ export class BridgeWorker {
     const { ledger } = this.#options
     const open = settled.filter(({ item }) => item.decision.act !== 'acknowledge')
     const taken = open.filter(({ settlement: { state } }) => state === 'forwarded')
+    const diverted = open.filter(({ settlement: { state } }) => state === 'diverted')
     const done = await this.#persist(async () => {
       if (open.length === 0) return true
       await inTransaction(ledger, async (client) => {
@@ -193,13 +209,14 @@ export class BridgeWorker {
         )
         const went = taken.map(({ item }) => item.incoming)
         await markDelivered(client, orderIdsOf(ofKind(went, submittedKey)))
-        await openBornInMes(client, ofKind(went, createdKey))
+        await storeStatuses(client, diverted.map(statusOf))
       })
       return true
     })
     if (done === undefined) return false
     this.#count(open)
     failpoint('bridge.settled')
+    this.#options.ring(ringsOf(diverted))
     await consumer.ack(settled.map(({ item }) => item.incoming.delivery))
     return true
   }
@@ -276,8 +293,24 @@ function orderIdsOf(incoming: readonly Incoming[]): string[] {
   return [...new Set(incoming.flatMap(({ message }) => message?.orderId ?? []))]
 }
 
+/** One for each order, named by its last event. */
+function ringsOf(diverted: readonly Settled[]): { orderId: string; gen: number }[] {
+  const last = new Map(
+    diverted.map(({ item }) => [item.incoming.message?.orderId ?? '', Number(item.row.id)]),
+  )
+  return [...last].map(([orderId, gen]) => ({ orderId, gen }))
+}
+
+function statusOf({ item }: Settled): DivertedStatus {
+  const { delivery, message } = item.incoming
+  const sourceAt = message === undefined ? undefined : sourceTime(message)
+  const event = readMesEvent(delivery.routingKey, delivery.body)
+  return { id: item.row.id, orderId: message?.orderId ?? '', ...event, sourceAt }
+}
+
 function withoutSending(item: Item): Settled {
   const { decision, row } = item
+  if (decision.act === 'divert') return settlement(item, 'diverted', undefined)
   if (decision.act === 'suppress') return settlement(item, 'suppressed', decision.reason)
   if (decision.act === 'hold') return settlement(item, 'held', decision.reason)
   return settlement(item, row.state, undefined)

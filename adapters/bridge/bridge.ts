@@ -20,6 +20,7 @@ export interface BridgeOptions {
   readonly shop: Pool
   readonly mes: Pool
   readonly settleMs: number
+  ring(orders: readonly { readonly orderId: string; readonly gen: number }[]): void
   readonly log: Log
 }
 
@@ -36,6 +37,7 @@ export function bridge(options: BridgeOptions): Bridge {
     received: 0,
     forwarded: 0,
     suppressed: 0,
+    diverted: 0,
     unreadable: 0,
     parked: 0,
     held: 0,

@@ -1,11 +1,13 @@
 import type { Path } from '../../contracts/order.ts'
 import type { InboxRow } from './bridge-inbox.ts'
-import { createdKey, isMarker, submittedKey } from './incoming.ts'
+import { createdKey, isMarker, isStatus, submittedKey } from './incoming.ts'
 import type { Incoming } from './incoming.ts'
 
 export type Decision =
   | { readonly act: 'forward'; readonly reason: string | undefined }
   | { readonly act: 'suppress'; readonly reason: string }
+  /** Into the status inbox, and not to CRM. */
+  | { readonly act: 'divert' }
   | { readonly act: 'hold'; readonly reason: string }
   /** An earlier delivery of it has been dealt with. */
   | { readonly act: 'acknowledge' }
@@ -13,7 +15,7 @@ export type Decision =
 /** What is known of a message's order when it is decided. */
 export interface Known {
   readonly row: InboxRow
-  /** The stored path; undefined where it plays no part. */
+  /** The stored path of what this message is about: the order's or, of a status, that of its statuses. */
   readonly path: Path | undefined
   /** An earlier message of the same kind, another one, went on or is held. */
   readonly sentBefore: boolean
@@ -39,6 +41,7 @@ export function decide(incoming: Incoming, known: Known): Decision {
       if (known.sentBefore) return { act: 'suppress', reason: 'created_twice' }
       return { act: 'forward', reason: undefined }
     default:
+      if (isStatus(incoming) && known.path === 'direct') return { act: 'divert' }
       return { act: 'forward', reason: known.inLedger ? undefined : 'unknown_order' }
   }
 }

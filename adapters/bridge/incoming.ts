@@ -1,6 +1,7 @@
 import type { Delivery } from '../broker/port.ts'
 import { readLegacyMessage } from '../wire/legacy-message.ts'
 import type { LegacyMessage } from '../wire/legacy-message.ts'
+import { statusKeys } from '../wire/mes-event.ts'
 
 /** A delivery and what can be read of it. */
 export interface Incoming {
@@ -23,3 +24,8 @@ export function isMarker({ delivery }: Incoming): boolean {
 /** Nothing else has these keys: they say what kind of message of an order it is. */
 export const submittedKey = 'order.submitted'
 export const createdKey = 'order.created'
+
+/** A price or another status, told by the MES. */
+export function isStatus({ delivery, message }: Incoming): boolean {
+  return message !== undefined && statusKeys.includes(delivery.routingKey)
+}

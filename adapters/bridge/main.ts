@@ -1,9 +1,10 @@
-import { integer, optional, readConfig, url, withDefault } from '../../runtime/config.ts'
+import { integer, optional, readConfig, text, url, withDefault } from '../../runtime/config.ts'
 import { inOrder, service } from '../../runtime/lifecycle.ts'
 import { createLog } from '../../runtime/log.ts'
 import { createPool } from '../../runtime/postgres.ts'
 import { runProcess } from '../../runtime/run-process.ts'
 import { openBroker } from '../broker/open-broker.ts'
+import { statusesDoorbell } from '../statuses/statuses-doorbell.ts'
 import { legacyLinks } from '../wire/legacy-topology.ts'
 import { bridge } from './bridge.ts'
 
@@ -16,6 +17,8 @@ await runProcess(log, () => {
     MES_URL: url('postgres', 'postgresql'),
     BROKER_URL: url('postgres', 'postgresql', 'amqp', 'amqps'),
     AMQP_MANAGEMENT_URL: optional(url('http', 'https')),
+    QUEUE_URL: optional(url('redis', 'rediss', 'postgres', 'postgresql')),
+    QUEUE_PREFIX: optional(text()),
     BRIDGE_SETTLE_MS: withDefault(integer({ min: 0, max: 600_000 }), 3000),
   })
   const name = 'strangler-bridge'
@@ -27,16 +30,27 @@ await runProcess(log, () => {
     log,
   })
   log.info('bridge_starting', { broker: broker.kind })
+  const bell = statusesDoorbell(config.QUEUE_URL, config.QUEUE_PREFIX, log)
   const connections = service({
     start: () => Promise.resolve(),
     async stop() {
+      await bell?.close()
       await broker.close()
       await Promise.all([ledger.end(), shop.end(), mes.end()])
     },
   })
   const settleMs = config.BRIDGE_SETTLE_MS
   const bridges = legacyLinks.map(({ queue }) =>
-    bridge({ queue, broker, ledger, shop, mes, settleMs, log }),
+    bridge({
+      queue,
+      broker,
+      ledger,
+      shop,
+      mes,
+      settleMs,
+      ring: (orders) => bell?.ring(orders),
+      log,
+    }),
   )
   return inOrder([connections, ...bridges])
 })

@@ -6,10 +6,7 @@ import type { Client, Pool } from '../../runtime/postgres.ts'
 import { buryUnreadable, loadSubmittedOrders } from '../orders/load-submitted-orders.ts'
 import type { Incoming } from './incoming.ts'
 
-export async function readPaths(
-  ledger: Pool,
-  orderIds: readonly string[],
-): Promise<Map<string, Path>> {
+async function readPaths(ledger: Pool, orderIds: readonly string[]): Promise<Map<string, Path>> {
   if (orderIds.length === 0) return new Map()
   const { rows } = await ledger.query<{ order_id: string; path: Path }>({
     name: 'bridge-paths',

@@ -39,10 +39,14 @@ export async function startTestBed(kind: Broker['kind']): Promise<TestBed> {
   await postgres.createRole('crm')
   const brokerUrl =
     rabbitmq?.url ?? (await makeDatabase(postgres, 'broker', ['legacy/broker/schema.sql']))
-  await makeDatabase(postgres, 'ledger', ['migrations/strangler/001_ledger.sql'])
+  await makeDatabase(postgres, 'ledger', [
+    'migrations/strangler/001_ledger.sql',
+    'migrations/strangler/002_statuses_direct.sql',
+  ])
   await makeDatabase(postgres, 'shop', [
     'legacy/shop/schema.sql',
     'migrations/shop/001_orders_direct.sql',
+    'migrations/shop/002_statuses_direct.sql',
   ])
   await makeDatabase(postgres, 'mes', ['legacy/mes/schema.sql', 'migrations/mes/001_reader.sql'])
   await postgres.createRole('bridge_login')

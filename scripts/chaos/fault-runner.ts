@@ -122,7 +122,7 @@ export class FaultRunner {
     const wanted = parseShare(share)!
     const move = {
       ledger: this.#ledger,
-      shop: this.#shop,
+      seam: this.#shop,
       phase: phase.id,
       who: 'chaos',
       why: 'storm',

@@ -3,10 +3,13 @@ import { formatShare, parseShare } from '../../contracts/path-share.ts'
 import { advancePhase, phaseStatus } from '../../flags/phase-journal.ts'
 import type { Moved } from '../../flags/phase-journal.ts'
 import { findPhase, nextStep } from '../../flags/phases.ts'
+import type { PhaseId } from '../../flags/phases.ts'
 import type { Command, Outcome } from '../command-line/command.ts'
+import type { Connections } from '../command-line/connections.ts'
 import { parseDuration } from '../command-line/duration.ts'
 import { identity } from '../command-line/identity.ts'
 import { readRunning, reasonsAgainst } from '../doctor/running.ts'
+import { readStatusesRunning, reasonsAgainstStatuses } from '../doctor/statuses-running.ts'
 
 export const advance: Command = {
   name: 'advance',
@@ -24,7 +27,7 @@ export const advance: Command = {
     },
     force: {
       type: 'boolean',
-      says: 'although no bridge, no trigger or no courier is there; recorded in the journal',
+      says: 'although a part of the new way is not there; recorded in the journal',
     },
     who: { type: 'string', says: 'recorded in the journal; default: user@host' },
     why: { type: 'string', says: 'recorded in the journal; default: "advance to <share>"' },
@@ -32,17 +35,17 @@ export const advance: Command = {
   settings: ['LEDGER_URL', 'SHOP_URL'],
   exits: {
     2: 'refused: a part of the new way is missing, a lower share, an unknown phase, or somebody else moved it meanwhile',
-    3: 'in force, but an old transaction in the Shop DB is still open; or a database does not answer',
+    3: 'in force, but an old transaction is still open; or a database does not answer',
   },
   example: 'strangler advance orders-direct --share 10% --why "CRM is 40 minutes behind"',
   async run({ positionals, text, flag, connections }) {
     const phase = findPhase(positionals[0]!)
     const given = givenShare(text('share'))
-    const databases = { ledger: connections.ledger(), shop: connections.shop() }
+    const ledger = connections.ledger()
+    const databases = { ledger, seam: phase.seam === 'shop' ? connections.shop() : ledger }
     const inForce = (await phaseStatus({ ...databases, phase: phase.id })).share
     const share = given ?? nextStep(phase, inForce) ?? inForce
-    const missing =
-      share > inForce ? reasonsAgainst(await readRunning(databases.ledger, databases.shop)) : []
+    const missing = share > inForce ? await reasonsNotTo(phase.id, connections) : []
     if (missing.length > 0 && !flag('force')) {
       throw new StranglerError(
         'refused',
@@ -58,12 +61,15 @@ export const advance: Command = {
       who: text('who') ?? identity(),
       why: `${text('why') ?? `advance to ${formatShare(share)}`}${forced}`,
     })
-    return movedOutcome(
-      phase.id,
-      moved,
-      'new orders go the new way in that share; those under way finish where they are',
-    )
+    return movedOutcome(phase.id, moved, phase.advance)
   },
+}
+
+async function reasonsNotTo(phase: PhaseId, connections: Connections): Promise<string[]> {
+  const [ledger, shop] = [connections.ledger(), connections.shop()]
+  return phase === 'statuses-direct'
+    ? reasonsAgainstStatuses(await readStatusesRunning(ledger, shop))
+    : reasonsAgainst(await readRunning(ledger, shop))
 }
 
 function givenShare(given: string | undefined): number | undefined {
@@ -92,7 +98,7 @@ export function movedOutcome(phase: string, moved: Moved, effect: string): Outco
       )
   } else {
     lines.push(
-      `not complete yet: ${moved.heldBy ?? 'a transaction that is older than the flip'} may still submit under the old epoch; ` +
+      `not complete yet: ${moved.heldBy ?? 'a transaction that is older than the flip'} may still decide under the old epoch; ` +
         'say it again when that has ended, nothing is done twice',
     )
   }

@@ -9,6 +9,7 @@ import { inspectBridges } from '../doctor/broker-settings.ts'
 import { inspectPostgres, inspectSkew } from '../doctor/postgres-settings.ts'
 import { inspectRabbit } from '../doctor/rabbitmq-settings.ts'
 import { judgeRunning, readRunning } from '../doctor/running.ts'
+import { judgeStatusesRunning, readStatusesRunning } from '../doctor/statuses-running.ts'
 
 export const doctor: Command = {
   name: 'doctor',
@@ -70,7 +71,10 @@ async function inspectDatabases(connections: Connections): Promise<Finding[]> {
 
 async function inspectRunning(ledger: Pool, shop: Pool): Promise<Finding[]> {
   try {
-    return judgeRunning(await readRunning(ledger, shop))
+    return [
+      ...judgeRunning(await readRunning(ledger, shop)),
+      ...judgeStatusesRunning(await readStatusesRunning(ledger, shop)),
+    ]
   } catch (error) {
     const says = withoutSecrets(error instanceof Error ? error.message : String(error))
     return [{ level: 'unread', subject: 'what runs', says, fix: 'look at the lines above' }]

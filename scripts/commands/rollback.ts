@@ -20,14 +20,15 @@ export const rollback: Command = {
   },
   settings: ['LEDGER_URL', 'SHOP_URL'],
   exits: {
-    3: 'in force, but an old transaction in the Shop DB is still open, or the journal follows when the ledger is back; or the Shop DB does not answer',
+    3: 'in force, but an old transaction is still open, or the journal follows when the ledger is back; or the database of the seam does not answer',
   },
   example: 'strangler rollback orders-direct --why "prices differ"',
   async run({ positionals, text, connections }) {
     const phase = findPhase(positionals[0]!)
+    const ledger = connections.ledger()
     const moved = await rollbackPhase({
-      ledger: connections.ledger(),
-      shop: connections.shop(),
+      ledger,
+      seam: phase.seam === 'shop' ? connections.shop() : ledger,
       phase: phase.id,
       completeWithinMs: parseDuration('wait', text('wait') ?? '30s'),
       who: text('who') ?? identity(),

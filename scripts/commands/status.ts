@@ -27,7 +27,7 @@ export const status: Command = {
   settings: ['LEDGER_URL', 'SHOP_URL'],
   exits: {
     0: 'read',
-    1: 'the route in the Shop DB is not what the journal says: the next verb settles it',
+    1: 'a route is not what the journal says: the next verb settles it',
     3: 'the ledger or the Shop DB does not answer',
   },
   example: 'strangler status --json',
@@ -35,7 +35,9 @@ export const status: Command = {
     const ledger = connections.ledger()
     const shop = connections.isSet('SHOP_URL') ? connections.shop() : undefined
     const standing: PhaseStatus[] = []
-    for (const { id } of phases) standing.push(await phaseStatus({ ledger, shop, phase: id }))
+    for (const { id, seam } of phases) {
+      standing.push(await phaseStatus({ ledger, seam: seam === 'shop' ? shop : ledger, phase: id }))
+    }
     const orders = await countOrders(ledger)
     const bridges = await readBridges(ledger)
     const unread = shop !== undefined && standing.some(({ route }) => route === 'unreadable')
@@ -81,7 +83,7 @@ function phaseLine(phase: PhaseStatus): string {
   if (route === 'unreadable') parts.push('the Shop DB was not read')
   else if (disagrees(phase)) {
     const says = route === 'absent' ? 'no row' : `${formatShare(route.share)}, epoch ${route.epoch}`
-    parts.push(`the route in the Shop DB says ${says}`)
+    parts.push(`the route says ${says}`)
   }
   return parts.join('; ')
 }

@@ -1,0 +1,72 @@
+import { StranglerError } from '../../contracts/errors.ts'
+import { doorbellKind, listenToDoorbell } from '../../delivery/doorbell.ts'
+import { StatusApplier } from '../../delivery/status-applier.ts'
+import { integer, optional, readConfig, text, url, withDefault } from '../../runtime/config.ts'
+import { inOrder, type Service, service } from '../../runtime/lifecycle.ts'
+import { createLog, type Log } from '../../runtime/log.ts'
+import { createPool, type Pool } from '../../runtime/postgres.ts'
+import { runProcess } from '../../runtime/run-process.ts'
+import { shopStatusTarget } from './shop-status-target.ts'
+import { statusesQueue } from './statuses-doorbell.ts'
+
+/**
+ * The processes of the statuses' direct way, by role:
+ *   applier   status inbox -> Shop DB
+ */
+const role = process.argv[2]
+const log = createLog(role ?? 'statuses')
+
+const databases = {
+  LEDGER_URL: url('postgres', 'postgresql'),
+  SHOP_URL: url('postgres', 'postgresql'),
+}
+const closing = (pool: Pool): Service =>
+  service({ start: () => Promise.resolve(), stop: () => pool.end() })
+
+await runProcess(log, () => {
+  switch (role) {
+    case 'applier':
+      return applier(log)
+    default:
+      throw new StranglerError(
+        'invalid_argument',
+        `expected a role: applier, got ${role ?? 'nothing'}`,
+      )
+  }
+})
+
+function applier(applierLog: Log): Service {
+  const config = readConfig({
+    ...databases,
+    QUEUE_URL: optional(url('redis', 'rediss', 'postgres', 'postgresql')),
+    QUEUE_PREFIX: optional(text()),
+    QUIET_MS: withDefault(integer({ min: 0, max: 3_600_000 }), 2000),
+  })
+  const name = 'strangler-applier'
+  const ledger = createPool(config.LEDGER_URL, { name, log: applierLog })
+  const shop = createPool(config.SHOP_URL, { name, log: applierLog })
+  const { QUEUE_URL: queueUrl, QUEUE_PREFIX: prefix } = config
+  applierLog.info('applier_starting', {
+    queue: queueUrl === undefined ? 'none: the inbox is polled' : doorbellKind(queueUrl),
+  })
+  const applying = new StatusApplier({
+    ledger,
+    target: shopStatusTarget(shop),
+    listen:
+      queueUrl === undefined
+        ? undefined
+        : (onRings) =>
+            listenToDoorbell(
+              {
+                url: queueUrl,
+                queue: statusesQueue,
+                log: applierLog,
+                ...(prefix === undefined ? {} : { prefix }),
+              },
+              onRings,
+            ),
+    log: applierLog,
+    quietMs: config.QUIET_MS,
+  })
+  return inOrder([closing(ledger), closing(shop), applying])
+}

@@ -1,0 +1,131 @@
+import type { Judged, OrderStatusRow } from '../../contracts/status-rules.ts'
+import type { Applied, PendingStatuses, StatusTarget } from '../../delivery/status-target.ts'
+import { failpoint } from '../../runtime/failpoint.ts'
+import { type Client, inTransaction, type Pool } from '../../runtime/postgres.ts'
+
+interface Row {
+  readonly id: string
+  readonly status: string
+  readonly price: string | null
+  readonly currency: string | null
+  readonly price_id: string | null
+}
+
+const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
+
+/**
+ * The Shop DB. A row that a seller or a customer holds is passed over, so that one open transaction of theirs keeps no other
+ * order waiting. The fence is written with the first status, in the same transaction: from then on CRM's late writes do not stick.
+ */
+export function shopStatusTarget(shop: Pool): StatusTarget {
+  return {
+    apply: (orders, judge) =>
+      inTransaction(shop, async (client) => {
+        const rows = await lockOrders(client, orders)
+        const applied = new Map<string, Applied>()
+        const judged: { order: PendingStatuses; judged: Judged }[] = []
+        for (const order of orders) {
+          const row = rows.get(order.orderId)
+          if (row === undefined) continue
+          const verdict = judge(row, order.events)
+          applied.set(order.orderId, { as: 'judged', judged: verdict })
+          judged.push({ order, judged: verdict })
+        }
+        await writeOrders(client, judged)
+        failpoint('applier.updated')
+        await raiseFences(client, judged)
+        const missing = orders.filter(({ orderId }) => !rows.has(orderId))
+        const held = await whichExist(client, missing)
+        for (const { orderId } of missing)
+          applied.set(orderId, { as: held.has(orderId) ? 'busy' : 'absent' })
+        return applied
+      }),
+  }
+}
+
+async function lockOrders(
+  client: Client,
+  orders: readonly PendingStatuses[],
+): Promise<Map<string, OrderStatusRow>> {
+  const { rows } = await client.query<Row>({
+    name: 'lock-orders',
+    text: `SELECT o.id::text, o.status, o.price::text, o.currency,
+             (SELECT f.price_id FROM strangler.order_fence f WHERE f.order_id = o.id) AS price_id
+           FROM public.orders o WHERE o.id = ANY($1::uuid[]) FOR NO KEY UPDATE OF o SKIP LOCKED`,
+    values: [idsOf(orders)],
+  })
+  return new Map(
+    rows.map(({ id, status, price, currency, price_id: priceId }) => [
+      id,
+      { status, price, currency, priceId: Number(priceId ?? 0) },
+    ]),
+  )
+}
+
+async function writeOrders(
+  client: Client,
+  judged: readonly { order: PendingStatuses; judged: Judged }[],
+): Promise<void> {
+  const writes = judged.flatMap(({ order: { orderId }, judged: { write } }) =>
+    write === undefined ? [] : [{ orderId, ...write }],
+  )
+  if (writes.length === 0) return
+  await client.query({
+    name: 'write-orders',
+    text: `UPDATE public.orders o SET status = w.status, price = w.price, currency = w.currency, updated_at = now()
+           FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::text[]) AS w(id, status, price, currency) WHERE o.id = w.id`,
+    values: [
+      writes.map(({ orderId }) => orderId),
+      writes.map(({ status }) => status),
+      writes.map(({ price }) => price),
+      writes.map(({ currency }) => currency),
+    ],
+  })
+}
+
+/** Also where nothing of it could be written yet: the order is ours from its first event on. */
+async function raiseFences(
+  client: Client,
+  judged: readonly { order: PendingStatuses; judged: Judged }[],
+): Promise<void> {
+  if (judged.length === 0) return
+  await client.query({
+    name: 'raise-fences',
+    text: `INSERT INTO strangler.order_fence AS f (order_id, epoch, applied_id, price_id)
+           SELECT * FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[])
+           ON CONFLICT (order_id) DO UPDATE SET applied_id = greatest(f.applied_id, excluded.applied_id),
+             price_id = greatest(f.price_id, excluded.price_id)`,
+    values: [
+      judged.map(({ order: { orderId } }) => orderId),
+      judged.map(({ order: { epoch } }) => epoch),
+      judged.map(({ judged: { verdicts } }) => appliedUpTo(verdicts)),
+      judged.map(({ judged: { priceId } }) => (priceId === 0 ? null : priceId)),
+    ],
+  })
+}
+
+function appliedUpTo(verdicts: Judged['verdicts']): number {
+  let last = 0
+  for (const [id, { state }] of verdicts) {
+    if (state !== 'waiting' && state !== 'parked') last = Math.max(last, id)
+  }
+  return last
+}
+
+async function whichExist(
+  client: Client,
+  orders: readonly PendingStatuses[],
+): Promise<Set<string>> {
+  const ids = idsOf(orders)
+  if (ids.length === 0) return new Set()
+  const { rows } = await client.query<{ id: string }>(
+    'SELECT id::text FROM public.orders WHERE id = ANY($1::uuid[])',
+    [ids],
+  )
+  return new Set(rows.map(({ id }) => id))
+}
+
+/** An id that the Shop could not have given is simply not there. */
+function idsOf(orders: readonly PendingStatuses[]): string[] {
+  return orders.flatMap(({ orderId }) => (uuid.test(orderId) ? [orderId] : []))
+}
