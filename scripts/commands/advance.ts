@@ -1,3 +1,5 @@
+import { setTimeout as pause } from 'node:timers/promises'
+
 import { StranglerError } from '../../contracts/errors.ts'
 import { formatShare, parseShare } from '../../contracts/path-share.ts'
 import { advancePhase, phaseStatus } from '../../flags/phase-journal.ts'
@@ -7,6 +9,8 @@ import type { Command, Outcome } from '../command-line/command.ts'
 import { parseDuration } from '../command-line/duration.ts'
 import { identity } from '../command-line/identity.ts'
 import { readRunning, reasonsAgainst } from '../doctor/running.ts'
+
+const patienceMs = 10_000
 
 export const advance: Command = {
   name: 'advance',
@@ -42,7 +46,12 @@ export const advance: Command = {
     const inForce = (await phaseStatus({ ...databases, phase: phase.id })).share
     const share = given ?? nextStep(phase, inForce) ?? inForce
     const missing =
-      share > inForce ? reasonsAgainst(await readRunning(databases.ledger, databases.shop)) : []
+      share > inForce
+        ? await persistent(
+            async () => reasonsAgainst(await readRunning(databases.ledger, databases.shop)),
+            flag('force') ? 0 : patienceMs,
+          )
+        : []
     if (missing.length > 0 && !flag('force')) {
       throw new StranglerError(
         'refused',
@@ -64,6 +73,19 @@ export const advance: Command = {
       'new orders go the new way in that share; those under way finish where they are',
     )
   },
+}
+
+/** What is missing for good: a process that a supervisor is just starting again is given the time to come back. */
+async function persistent(
+  missingNow: () => Promise<string[]>,
+  patience: number,
+): Promise<string[]> {
+  const deadline = performance.now() + patience
+  for (;;) {
+    const missing = await missingNow()
+    if (missing.length === 0 || performance.now() > deadline) return missing
+    await pause(250)
+  }
 }
 
 function givenShare(given: string | undefined): number | undefined {

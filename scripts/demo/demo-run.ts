@@ -112,6 +112,7 @@ export async function runDemo(
     // A courier that has nothing in hand dies harmlessly: wait for one that does.
     const inHand = await courierHoldsOrders(estate)
     const children = descendantsOf(courier.pid)
+    const before = await youngestCourier(estate)
     if (how === 'supervisor') courier.kill('SIGKILL')
     for (const pid of children) {
       try {
@@ -122,6 +123,7 @@ export async function runDemo(
     }
     courierKills += 1
     if (how === 'supervisor') await courier.restart()
+    await nextCourier(estate, before)
     progress.say(
       `  courier killed with SIGKILL with ${inHand} orders in hand (${how === 'child' ? 'a child; its supervisor starts another' : 'supervisor and child; started again'})`,
     )
@@ -217,6 +219,26 @@ async function courierHoldsOrders(estate: Estate): Promise<number> {
       if (rows[0]!.count > 0 || performance.now() > patience) return rows[0]!.count
     }
   })
+}
+
+/** The owner id of the youngest courier that lives; 0 = none does. */
+async function youngestCourier(estate: Estate): Promise<number> {
+  return withClient(estate.databases.ledger, async (client) => {
+    const { rows } = await client.query<{ id: number }>(
+      `SELECT coalesce(max(objid::int), 0) AS id FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 42 AND objsubid = 2
+       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+    )
+    return rows[0]!.id
+  })
+}
+
+/** A person would not move on either before the courier is back. */
+async function nextCourier(estate: Estate, after: number): Promise<void> {
+  const patience = performance.now() + 30_000
+  while ((await youngestCourier(estate)) <= after) {
+    if (performance.now() > patience) throw new Error('no courier came back within 30 s')
+    await delay(100)
+  }
 }
 
 async function settledDoubts(estate: Estate): Promise<number> {
