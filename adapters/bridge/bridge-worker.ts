@@ -122,7 +122,7 @@ export class BridgeWorker {
     batch: readonly Incoming[],
     paths: ReadonlyMap<string, Path | null>,
   ): Promise<readonly Incoming[] | undefined> {
-    const { ledger, queue, counters, ring } = this.#options
+    const { ledger, queue, counters } = this.#options
     const direct = batch.filter(
       (incoming) => isStatus(incoming) && paths.get(incoming.message?.orderId ?? '') === 'direct',
     )
@@ -134,7 +134,7 @@ export class BridgeWorker {
       counters.received += diverted.length
       counters.diverted += diverted.length
       failpoint('bridge.diverted')
-      ring(ringsOf(direct, ids))
+      this.#options.ring(ringsOf(direct, ids))
       await consumer.ack(diverted.map(({ delivery }) => delivery))
     }
     const done = new Set(diverted)

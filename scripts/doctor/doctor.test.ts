@@ -9,7 +9,7 @@ import { serialWith } from '../../test/optional-server.ts'
 import { judgeBridge } from './broker-settings.ts'
 import { judgePostgres } from './postgres-settings.ts'
 import { inspectRabbit, judgeQueue } from './rabbitmq-settings.ts'
-import { judgeRunning, reasonsAgainst } from './running.ts'
+import { judgeRunning, missingForOrders } from './running.ts'
 import type { Running } from './running.ts'
 
 function unsafe(findings: readonly Finding[]): string[] {
@@ -134,11 +134,14 @@ test('what does not run, or does not keep up, is named', (t) => {
     warned.filter((each) => each.level === 'warn').map((each) => each.subject),
     ['undelivered orders', 'held messages'],
   )
-  t.deepEqual(reasonsAgainst(good), [])
-  t.is(
-    reasonsAgainst({ ...good, ordersBridge: 'absent', couriers: 0, trigger: 'missing' }).length,
-    3,
-  )
+  t.deepEqual(missingForOrders(good), { parts: [], processes: [] })
+  const missing = missingForOrders({
+    ...good,
+    ordersBridge: 'absent',
+    couriers: 0,
+    trigger: 'missing',
+  })
+  t.deepEqual([missing.parts.length, missing.processes.length], [2, 1])
 })
 
 const withRedis = serialWith('redis-server')
