@@ -17,7 +17,7 @@ let first: string[] = []
 
 interface Said extends ParityReport {
   readonly verdict: string
-  readonly waiting: { readonly messages: number; readonly oldestMs?: number }
+  readonly waiting: { readonly messages: number }
 }
 
 interface Event {
@@ -184,7 +184,6 @@ test.serial(
       const { code, said } = await parity(phase)
       t.deepEqual(found(said), {})
       t.is(code, 0)
-      t.is(said.verdict, 'same')
       t.is(said.compared, phase === 'orders-direct' ? count : count * (1 + work.length))
       t.is(said.waiting.messages, 0)
     }
@@ -328,14 +327,14 @@ test.serial('a write that no message of the MES asked for is a difference', asyn
 
 test.serial('a message to the MES that is not ours is named by its fields', async (t) => {
   await forget()
-  await withClient(estate.databases.ledger, async (client) => {
-    await client.query(
+  await withClient(estate.databases.ledger, (client) =>
+    client.query(
       `UPDATE bridge_inbox SET compared_at = NULL,
          body = convert_to(replace(convert_from(body, 'UTF8'), '"quantity":1', '"quantity":2'), 'UTF8')
        WHERE order_id = $1 AND routing_key = 'order.submitted'`,
       [first[2]],
-    )
-  })
+    ),
+  )
   await waitUntil('it is compared', async () => (await compared('orders-direct')) === 1)
   const { code, said } = await parity('orders-direct')
   t.is(code, 1)

@@ -2,6 +2,7 @@ import { bookComparison } from '../../delivery/parity-book.ts'
 import { failpoint } from '../../runtime/failpoint.ts'
 import { inTransaction, type Pool } from '../../runtime/postgres.ts'
 import { eventsToCrm } from '../wire/legacy-topology.ts'
+import { statusKeys } from '../wire/mes-event.ts'
 import { ourWriteOf } from '../wire/shop-write.ts'
 import { deleteCrmWrites, ordersWritten, readCrmWrites } from './crm-writes.ts'
 import { pairCrmWrites } from './pair-crm-writes.ts'
@@ -78,7 +79,11 @@ export async function compareStatuses({
   return compared.length + done.length > 0 && (rows.length === batch || written.length > 0)
 }
 
-/** What the bridge has of these orders: all that is open, and the last of what is compared, to know a redelivery by. */
+/**
+ * What the bridge has of these orders: all that is open, and the last of what is compared, to know a redelivery by. Their keys
+ * are in no other queue; asked for by queue as well, 500,000 messages and old statistics made the planner read all of them for
+ * each order (29 ms instead of 0.02, measured).
+ */
 async function readMessages(
   ledger: Pool,
   orderIds: readonly string[],
@@ -91,20 +96,13 @@ async function readMessages(
              i.settled_at <= clock_timestamp() - $2::float8 * interval '1 millisecond' AS ripe,
              (SELECT jsonb_object_agg(d.field, d.theirs) FROM parity_difference d WHERE d.inbox_id = i.id) AS known
            FROM unnest($1::text[]) o(id) CROSS JOIN LATERAL (
-             (SELECT * FROM bridge_inbox b WHERE b.order_id = o.id AND b.queue = $3 AND b.routing_key = ANY($4::text[])
-                AND b.compared_at IS NULL AND b.state IN ('received', 'held', 'forwarded') ORDER BY b.id LIMIT $5)
+             (SELECT * FROM bridge_inbox b WHERE b.order_id = o.id AND b.routing_key = ANY($3::text[])
+                AND b.compared_at IS NULL AND b.state IN ('received', 'held', 'forwarded') ORDER BY b.id LIMIT $4)
              UNION ALL
-             (SELECT * FROM bridge_inbox b WHERE b.order_id = o.id AND b.queue = $3 AND b.routing_key = ANY($4::text[])
-                AND b.compared_at IS NOT NULL ORDER BY b.id DESC LIMIT $6)) i
+             (SELECT * FROM bridge_inbox b WHERE b.order_id = o.id AND b.routing_key = ANY($3::text[])
+                AND b.compared_at IS NOT NULL ORDER BY b.id DESC LIMIT $5)) i
            ORDER BY i.id`,
-    values: [
-      orderIds,
-      graceMs,
-      eventsToCrm.queue,
-      ['order.price_calculated', 'order.status_changed'],
-      perOrder,
-      rememberedPerOrder,
-    ],
+    values: [orderIds, graceMs, statusKeys, perOrder, rememberedPerOrder],
   })
   const messages = new Map<string, StatusMessage[]>()
   const underway = new Set<string>()

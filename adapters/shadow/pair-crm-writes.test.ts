@@ -4,19 +4,19 @@ import { ourWriteOf } from '../wire/shop-write.ts'
 import { pairCrmWrites } from './pair-crm-writes.ts'
 import type { LoggedWrite, OrderToCompare, PairedOrder, StatusMessage } from './pair-crm-writes.ts'
 
-type Told = Partial<StatusMessage>
+type Also = Partial<StatusMessage>
 
-function priced(inboxId: string, price: string, told: Told = {}): StatusMessage {
-  return message(inboxId, 'order.price_calculated', `"price":${price},"currency":"EUR"`, told)
+function priced(inboxId: string, price: string, also: Also = {}): StatusMessage {
+  return message(inboxId, 'order.price_calculated', `"price":${price},"currency":"EUR"`, also)
 }
 
-function moved(inboxId: string, status: string, told: Told = {}): StatusMessage {
-  return message(inboxId, 'order.status_changed', `"status":"${status}"`, told)
+function moved(inboxId: string, status: string, also: Also = {}): StatusMessage {
+  return message(inboxId, 'order.status_changed', `"status":"${status}"`, also)
 }
 
-function message(inboxId: string, key: string, fields: string, told: Told): StatusMessage {
+function message(inboxId: string, key: string, fields: string, also: Also): StatusMessage {
   const ours = ourWriteOf(key, Buffer.from(`{"orderId":"o",${fields}}`))
-  return { inboxId, ours, open: true, ripe: false, known: {}, ...told }
+  return { inboxId, ours, open: true, ripe: false, known: {}, ...also }
 }
 
 function write(id: string, status: string, more: Partial<LoggedWrite> = {}): LoggedWrite {
