@@ -37,6 +37,7 @@ export const processNames = [
   'courier',
   'watch',
   'applier',
+  'shadow',
 ] as const
 export type ProcessName = (typeof processNames)[number]
 
@@ -260,6 +261,11 @@ async function build(
         QUEUE_URL: queueUrl,
         ...queuePrefix,
       }),
+    },
+    shadow: {
+      file: 'adapters/statuses/main.ts',
+      args: ['shadow'],
+      env: () => ({ LEDGER_URL: ledgerAs('shadow'), SHOP_URL: shopAs('shadow') }),
     },
   }
   const launch = async (

@@ -6,12 +6,14 @@ import { inOrder, type Service, service } from '../../runtime/lifecycle.ts'
 import { createLog, type Log } from '../../runtime/log.ts'
 import { createPool, type Pool } from '../../runtime/postgres.ts'
 import { runProcess } from '../../runtime/run-process.ts'
+import { shadow } from '../shadow/shadow.ts'
 import { shopStatusTarget } from './shop-status-target.ts'
 import { statusesQueue } from './statuses-doorbell.ts'
 
 /**
  * The processes of the statuses' direct way, by role:
  *   applier   status inbox -> Shop DB
+ *   shadow    compares what goes through CRM with what we would do
  */
 const role = process.argv[2]
 const log = createLog(role ?? 'statuses')
@@ -27,10 +29,12 @@ await runProcess(log, () => {
   switch (role) {
     case 'applier':
       return applier(log)
+    case 'shadow':
+      return shadowing(log)
     default:
       throw new StranglerError(
         'invalid_argument',
-        `expected a role: applier, got ${role ?? 'nothing'}`,
+        `expected a role: applier or shadow, got ${role ?? 'nothing'}`,
       )
   }
 })
@@ -69,4 +73,16 @@ function applier(applierLog: Log): Service {
     quietMs: config.QUIET_MS,
   })
   return inOrder([closing(ledger), closing(shop), applying])
+}
+
+function shadowing(shadowLog: Log): Service {
+  const config = readConfig({
+    ...databases,
+    SHADOW_GRACE_MS: withDefault(integer({ min: 0, max: 86_400_000 }), 60_000),
+  })
+  const name = 'strangler-shadow'
+  const ledger = createPool(config.LEDGER_URL, { name, log: shadowLog })
+  const shop = createPool(config.SHOP_URL, { name, max: 1, log: shadowLog })
+  const looking = shadow({ ledger, shop, graceMs: config.SHADOW_GRACE_MS, log: shadowLog })
+  return inOrder([closing(ledger), closing(shop), looking])
 }

@@ -8,7 +8,7 @@ sql() { psql -v ON_ERROR_STOP=1 --username "$POSTGRES_USER" "$@"; }
 quoted=${ESTATE_PASSWORD//\'/\'\'}
 
 for role in shop crm mes doorbell_user; do sql --dbname postgres -c "CREATE ROLE $role LOGIN PASSWORD '$quoted'"; done
-for job in proxy relay bridge courier watch operator; do
+for job in proxy relay bridge courier watch applier shadow operator; do
   sql --dbname postgres -c "CREATE ROLE strangler_$job NOLOGIN" -c "CREATE ROLE ${job}_login LOGIN PASSWORD '$quoted' IN ROLE strangler_$job"
 done
 sql --dbname postgres -c 'CREATE ROLE strangler_mes_reader NOLOGIN' -c 'GRANT strangler_mes_reader TO bridge_login, watch_login, operator_login'

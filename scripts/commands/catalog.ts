@@ -5,6 +5,8 @@ export const catalog: Readonly<Record<string, () => Promise<Command>>> = {
   status: async () => (await import('./status.ts')).status,
   order: async () => (await import('./order.ts')).order,
   bottleneck: async () => (await import('./bottleneck.ts')).bottleneck,
+  parity: async () => (await import('./parity.ts')).parity,
+  'late-writes': async () => (await import('./late-writes.ts')).lateWrites,
   reconcile: async () => (await import('./reconcile.ts')).reconcile,
   doctor: async () => (await import('./doctor.ts')).doctor,
   advance: async () => (await import('./advance.ts')).advance,
