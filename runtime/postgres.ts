@@ -62,11 +62,15 @@ export async function inTransaction<Result>(
   }
 }
 
-/** True for errors that say "the server is away", not "the statement is wrong": only these are worth repeating. */
+/**
+ * True for errors that say "the server is away", not "the statement is wrong": only these are worth repeating. FATAL is what a
+ * server says that ends a session or lets none begin, whatever the reason.
+ */
 export function isConnectionError(error: unknown): boolean {
   if (!(error instanceof Error)) return false
   const code = 'code' in error ? String(error.code) : ''
   return (
+    ('severity' in error && error.severity === 'FATAL') ||
     /^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOTFOUND|57P0[1-5]|25P03|08\d{3}|53300)$/.test(
       code,
     ) ||
