@@ -45,10 +45,23 @@ function applier(applierLog: Log): Service {
     QUEUE_URL: optional(url('redis', 'rediss', 'postgres', 'postgresql')),
     QUEUE_PREFIX: optional(text()),
     QUIET_MS: withDefault(integer({ min: 0, max: 3_600_000 }), 2000),
+    // Of an applier that is frozen in the middle of a batch the Shop's rows come free soon: sellers wait for them. The ledger's
+    // locks may outlast a slow Shop, or a batch of which each order has to be tried alone.
+    HOLD_SHOP_MS: withDefault(integer({ min: 100, max: 3_600_000 }), 5000),
+    HOLD_LEDGER_MS: withDefault(integer({ min: 100, max: 3_600_000 }), 60_000),
   })
   const name = 'strangler-applier'
-  const ledger = createPool(config.LEDGER_URL, { name, log: applierLog })
-  const shop = createPool(config.SHOP_URL, { name, log: applierLog })
+  const { HOLD_LEDGER_MS: holdLedgerMs, HOLD_SHOP_MS: holdShopMs } = config
+  const ledger = createPool(config.LEDGER_URL, {
+    name,
+    log: applierLog,
+    idleInTransactionMs: holdLedgerMs,
+  })
+  const shop = createPool(config.SHOP_URL, {
+    name,
+    log: applierLog,
+    idleInTransactionMs: holdShopMs,
+  })
   const { QUEUE_URL: queueUrl, QUEUE_PREFIX: prefix } = config
   applierLog.info('applier_starting', {
     queue: queueUrl === undefined ? 'none: the inbox is polled' : doorbellKind(queueUrl),

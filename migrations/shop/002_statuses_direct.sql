@@ -7,7 +7,9 @@ CREATE TABLE strangler.order_fence (
   epoch int NOT NULL,
   -- The last event, and the last one with a price, that is in the order's row. Both only rise.
   applied_id bigint NOT NULL,
-  price_id bigint
+  price_id bigint,
+  -- What a person accepted against the rules, and is in the row: a crash may bring it again, long after.
+  accepted_ids bigint[] NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 70);
 
 -- Whose writes of statuses and prices are fenced off: the logins of CRM.
