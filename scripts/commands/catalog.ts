@@ -4,6 +4,7 @@ import type { Command } from '../command-line/command.ts'
 export const catalog: Readonly<Record<string, () => Promise<Command>>> = {
   status: async () => (await import('./status.ts')).status,
   order: async () => (await import('./order.ts')).order,
+  statuses: async () => (await import('./statuses.ts')).statuses,
   bottleneck: async () => (await import('./bottleneck.ts')).bottleneck,
   reconcile: async () => (await import('./reconcile.ts')).reconcile,
   doctor: async () => (await import('./doctor.ts')).doctor,
