@@ -3,10 +3,10 @@ const words: Readonly<Record<string, string>> = {
   wrong_setter: 'a status that only the Shop or CRM may set',
   no_status: 'neither a status nor a price in it',
   price_unreadable: 'a price that the Shop DB can not keep exactly',
-  not_submitted: 'waits: the Shop has not submitted the order',
-  not_approved: 'waits: CRM has not approved the order',
-  not_in_shop: 'waits: the Shop DB does not have the order yet',
-  row_held: "waits: somebody holds the order's row in the Shop DB",
+  not_submitted: 'the Shop has not submitted the order',
+  not_approved: 'CRM has not approved the order',
+  not_in_shop: 'the Shop DB does not have the order yet',
+  row_held: "somebody holds the order's row in the Shop DB",
 }
 
 /** Why a status is not in the Shop, for a person; a code that is new here is shown as it is. */
