@@ -1,6 +1,7 @@
 import test from 'ava'
 
 import { type Estate, startEstate } from '../estate/estate.ts'
+import { violations } from '../estate/invariants.ts'
 import { withClient } from '../estate/postgres-server.ts'
 import { submitOrders } from './shop-orders-by-sql.ts'
 import { waitUntil } from './wait-until.ts'
@@ -89,6 +90,7 @@ test.serial(
     )
     const order = await say(0, 'order', await oneOf('direct'))
     t.regex(order, /redriven, applied/)
+    t.deepEqual(await violations(estate, 'quiet'), [])
   },
 )
 
