@@ -9,7 +9,7 @@ const estate = await startEstateDatabases()
 const { ledger } = estate
 test.after.always(() => estate.stop())
 test.beforeEach(async () => {
-  await ledger.query('TRUNCATE order_ledger, bridge_inbox')
+  await ledger.query('TRUNCATE order_ledger, bridge_inbox, status_inbox')
 })
 
 interface Story {
@@ -157,6 +157,97 @@ test.serial('orders that went in and never came out count with their age', async
   const { worst } = await bottleneck(ledger, 600_000)
   t.like(worst, { hop: 'MES', inFlight: 10 })
   t.true(worst!.serviceP50 > 500_000)
+})
+
+/** Prices that went into the status inbox; of each, when it came, was taken in hand, and was applied. */
+async function divert(
+  events: readonly { came: number; tried?: number; applied?: number; parked?: boolean }[],
+): Promise<void> {
+  const base = Date.now() - 590_000
+  const at = (ms: number | undefined): Date | null =>
+    ms === undefined ? null : new Date(base + ms)
+  for (const { came, tried, applied, parked } of events) {
+    const id = randomUUID()
+    await ledger.query(
+      `INSERT INTO order_ledger (order_id, origin, source_ref, path, path_epoch, path_reason, state, routing_key, body, body_sha256,
+         submitted_at, accepted_at, delivered_at, status_path)
+       VALUES ($1, 'shop', $1, 'legacy', 1, '{}', 'delivered', 'order.submitted', '', '', $2, $2, $2, 'direct')`,
+      [id, at(came - 50)],
+    )
+    await mail(id, 'crm.events', 'order.price_calculated', at(came - 2)!, at(came)!)
+    await ledger.query(
+      `WITH b AS (UPDATE bridge_inbox SET state = 'diverted' WHERE order_id = $1 RETURNING id)
+       INSERT INTO status_inbox (id, order_id, status, received_at, tried_at, settled_at, state)
+       SELECT b.id, $1, 'PRICE_CALCULATED', $2, $3, $4, $5 FROM b`,
+      [
+        id,
+        at(came),
+        at(tried),
+        at(applied),
+        parked ? 'parked' : applied === undefined ? 'open' : 'applied',
+      ],
+    )
+  }
+}
+
+test.serial(
+  'an applier that is behind: the status inbox, queueing, on the path of the statuses',
+  async (t) => {
+    await divert(
+      Array.from({ length: 30 }, (_, n) => ({
+        came: n * 10,
+        tried: 100 + n * 500,
+        applied: 100 + n * 500 + 20,
+      })),
+    )
+    const { worst, hops } = await bottleneck(ledger, 600_000)
+    t.like(worst, {
+      hop: 'status inbox',
+      path: 'direct',
+      kind: 'queueing',
+      arrivals: 30,
+      inFlight: 0,
+    })
+    t.true(worst!.serviceP95 < 25)
+    t.true(worst!.waitP50 > 5000)
+    // The seller has the price when it is in the Shop, not when the bridge had it.
+    t.like(
+      hops.find(({ hop }) => hop === 'seller'),
+      { arrivals: 30 },
+    )
+  },
+)
+
+test.serial('a Shop DB that takes long over each: the status inbox, processing', async (t) => {
+  await divert(
+    Array.from({ length: 20 }, (_, n) => ({
+      came: n * 1000,
+      tried: n * 1000 + 5,
+      applied: n * 1000 + 700,
+    })),
+  )
+  t.like((await bottleneck(ledger, 600_000)).worst, { hop: 'status inbox', kind: 'processing' })
+})
+
+test.serial('no applier: what never came out counts, and no seller is waited for', async (t) => {
+  await divert(Array.from({ length: 10 }, (_, n) => ({ came: n * 10 })))
+  const { worst, hops } = await bottleneck(ledger, 600_000)
+  t.like(worst, { hop: 'status inbox', kind: 'queueing', inFlight: 10 })
+  t.true(worst!.waitP50 > 500_000)
+  t.false(hops.some(({ hop }) => hop === 'seller'))
+})
+
+test.serial('what a person has to look at is shown, and is not the bottleneck', async (t) => {
+  await divert([
+    { came: 0, tried: 10, parked: true },
+    { came: 1000, tried: 1010, applied: 1020 },
+  ])
+  const { worst, hops } = await bottleneck(ledger, 600_000)
+  t.like(
+    hops.find(({ hop }) => hop === 'parked status'),
+    { human: true, inFlight: 1 },
+  )
+  t.not(worst!.hop, 'parked status')
 })
 
 test.serial('an empty window names nothing', async (t) => {

@@ -36,10 +36,12 @@ export interface Bottleneck {
  * front of it: where orders queue, each one ahead costs the same again, so the time grows with their number; where they are
  * only worked on, it does not. The slope of that line times the orders ahead is the wait, the rest is service. A hop that
  * works on several at once has no slope, and a hop that is always full still has one, so neither needs to be known.
+ * A status is in the status inbox until it is applied, on the path of the order's statuses, whatever that of the order; one
+ * that a person had to look at is counted apart. What CRM does with a status of the legacy path nobody here can see.
  */
 const visits = `
   mail AS (
-    SELECT i.id, i.order_id, i.queue, i.routing_key, i.status, i.received_at, i.settled_at, l.path
+    SELECT i.id, i.order_id, i.queue, i.routing_key, i.status, i.received_at, i.settled_at, l.path, i.state = 'diverted' AS diverted
     FROM bridge_inbox i JOIN order_ledger l ON l.order_id = i.order_id
     WHERE i.received_at >= $2::timestamptz AND i.state <> 'suppressed'),
   submits AS (
@@ -47,6 +49,10 @@ const visits = `
     FROM order_ledger l WHERE l.accepted_at >= $2::timestamptz),
   first_mail AS (
     SELECT DISTINCT ON (order_id, routing_key, status) * FROM mail ORDER BY order_id, routing_key, status, id),
+  told AS (
+    SELECT s.id, l.status_path AS path, s.received_at, s.tried_at, s.settled_at, s.state = 'parked' OR s.who IS NOT NULL AS by_person
+    FROM mail m JOIN status_inbox s ON s.id = m.id JOIN order_ledger l ON l.order_id = s.order_id
+    WHERE m.diverted),
   forwarded AS (
     SELECT s.order_id, s.path,
       CASE WHEN s.path = 'direct' THEN CASE WHEN s.state = 'delivered' THEN s.delivered_at END ELSE m.settled_at END AS at
@@ -63,13 +69,18 @@ const visits = `
     UNION ALL
     SELECT 'bridge ' || queue, path, false, received_at, received_at, settled_at FROM mail
     UNION ALL
+    SELECT 'status inbox', path, false, received_at, coalesce(tried_at, 'infinity'), settled_at FROM told WHERE NOT by_person
+    UNION ALL
+    SELECT 'parked status', path, true, received_at, NULL, settled_at FROM told WHERE by_person
+    UNION ALL
     SELECT 'MES', f.path, false, f.at, NULL, p.received_at
     FROM forwarded f LEFT JOIN first_mail p ON p.order_id = f.order_id AND p.routing_key = 'order.price_calculated'
     WHERE f.at IS NOT NULL
     UNION ALL
-    SELECT 'seller', p.path, true, coalesce(p.settled_at, p.received_at), NULL, a.received_at
-    FROM first_mail p LEFT JOIN first_mail a ON a.order_id = p.order_id AND a.routing_key = 'order.approved'
-    WHERE p.routing_key = 'order.price_calculated'
+    SELECT 'seller', p.path, true, coalesce(t.settled_at, p.settled_at, p.received_at), NULL, a.received_at
+    FROM first_mail p LEFT JOIN told t ON t.id = p.id LEFT JOIN first_mail a ON a.order_id = p.order_id AND a.routing_key = 'order.approved'
+    -- A price that is not in the Shop yet is nobody's to look at.
+    WHERE p.routing_key = 'order.price_calculated' AND (t.id IS NULL OR t.settled_at IS NOT NULL)
     UNION ALL
     SELECT 'operator', a.path, true, coalesce(a.settled_at, a.received_at), NULL, s.received_at
     FROM first_mail a LEFT JOIN first_mail s ON s.order_id = a.order_id AND s.status = 'MANUFACTURING_STARTED'

@@ -1,6 +1,6 @@
 import test from 'ava'
 
-import { orderHops } from './order-hops.ts'
+import { orderHops, redriven } from './order-hops.ts'
 import type { BridgeTimes, Hop, TransportTimes } from './order-hops.ts'
 
 const direct: TransportTimes = {
@@ -115,4 +115,75 @@ test('a message that the bridge has not settled is in the bridge', (t) => {
     mail('crm.events', 'order.price_calculated', 'PRICE_CALCULATED', 3000),
   ])
   t.like(hops.at(-1), { name: 'bridge crm.events', enter: 3000, leave: undefined })
+})
+
+/** The same life, with its statuses past CRM: each is applied `lag` after the bridge has diverted it. */
+function directLife(lag: number): BridgeTimes[] {
+  return wholeLife.map((each) =>
+    each.queue === 'mes.orders'
+      ? each
+      : {
+          ...each,
+          state: 'diverted',
+          inbox: {
+            state: 'applied',
+            reason: undefined,
+            tries: 1,
+            settledAt: each.settledAt! + lag,
+          },
+        },
+  )
+}
+
+test('a status past CRM ends its hop when it is applied, and the seller waits from then on', (t) => {
+  const hops = orderHops(direct, directLife(4))
+  t.deepEqual(
+    hops.slice(3, 8).map(({ name, ms }) => [name, ms]),
+    [
+      ['MES calculates', 1969.875],
+      ['bridge crm.events', 2.5],
+      ['status inbox', 4],
+      ['waits for seller', 5993.5],
+      ['bridge mes.orders', 1],
+    ],
+  )
+  t.true(Math.abs(sum(hops) - (18_001.5 - direct.submittedAt)) < 1)
+})
+
+test('an applier that comes after the next message: no hop is negative, the sum holds', (t) => {
+  const hops = orderHops(direct, directLife(2000))
+  t.true(hops.every((hop) => hop.ms === undefined || hop.ms >= 0))
+  const end = Math.max(18_001.5, 17_001 + 2000)
+  t.true(Math.abs(sum(hops) - (end - direct.submittedAt)) < 1)
+})
+
+test('a status that is not applied is in the status inbox, also one that was redriven', (t) => {
+  const [price] = directLife(4)
+  const inbox = { state: 'waiting', reason: 'row_held', tries: 3, settledAt: undefined }
+  const hops = orderHops(direct, [{ ...price!, inbox }])
+  t.like(hops.at(-1), { name: 'status inbox', enter: 3002.5, leave: undefined })
+  const again: BridgeTimes = {
+    ...price!,
+    queue: redriven,
+    routingKey: redriven,
+    settledAt: 3000,
+    inbox,
+  }
+  t.deepEqual(
+    orderHops(direct, [again])
+      .slice(3)
+      .map(({ name }) => name),
+    ['until the redrive', 'status inbox'],
+  )
+})
+
+test('a status that changed nothing says nothing of where the order is', (t) => {
+  const [price, approved] = directLife(4)
+  for (const late of [
+    { ...price!, inbox: { ...price!.inbox!, state: 'backward' } },
+    { ...price!, inbox: { ...price!.inbox!, state: 'dropped' } },
+    { ...price!, queue: redriven, routingKey: redriven, status: undefined },
+  ]) {
+    t.is(orderHops(direct, [price!, approved!, late]).at(-1)!.name, 'waits for operator')
+  }
 })

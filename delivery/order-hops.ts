@@ -17,8 +17,20 @@ export interface BridgeTimes {
   readonly queue: string
   readonly routingKey: string
   readonly status: string | undefined
+  /** Exact decimal text, of one that went into the status inbox. */
+  readonly price?: string | undefined
   readonly state: string
   readonly receivedAt: Instant
+  readonly settledAt: Instant | undefined
+  /** Where it went on from the bridge without CRM. */
+  readonly inbox?: InboxTimes | undefined
+}
+
+/** A status in the status inbox, whose way ends when it is applied to the Shop DB. */
+export interface InboxTimes {
+  readonly state: string
+  readonly reason: string | undefined
+  readonly tries: number
   readonly settledAt: Instant | undefined
 }
 
@@ -71,11 +83,18 @@ function messageEnds(order: TransportTimes, messages: readonly BridgeTimes[]): E
   return messages
     .filter((message) => !isBeside(order, message))
     .flatMap((message) => {
-      const before: End = { name: hopBefore(message), at: message.receivedAt }
-      if (message.settledAt === undefined) return [before]
-      return [before, { name: `bridge ${message.queue}`, at: message.settledAt }]
+      const ends: End[] = [{ name: hopBefore(message), at: message.receivedAt }]
+      const { queue, settledAt, inbox } = message
+      if (settledAt !== undefined && queue !== redriven)
+        ends.push({ name: `bridge ${queue}`, at: settledAt })
+      if (inbox?.settledAt !== undefined) ends.push({ name: inboxHop, at: inbox.settledAt })
+      return ends
     })
 }
+
+/** In place of a queue: a status that `reconcile --redrive` put into the status inbox, as it found it in the MES. */
+export const redriven = 'redrive'
+const inboxHop = 'status inbox'
 
 /** What the bridge kept from the MES is no part of the order's way. */
 function isBeside(order: TransportTimes, message: BridgeTimes): boolean {
@@ -86,6 +105,7 @@ function isBeside(order: TransportTimes, message: BridgeTimes): boolean {
 }
 
 function hopBefore(message: BridgeTimes): string {
+  if (message.queue === redriven) return 'until the redrive'
   switch (message.routingKey) {
     case 'order.submitted':
       return 'CRM takes it up'
@@ -119,9 +139,11 @@ function workBefore(status: string | undefined): string {
 
 /** Where the order is now; undefined when its way has ended. */
 function currentHop(order: TransportTimes, messages: readonly BridgeTimes[]): string | undefined {
-  const last = messages.filter((message) => !isBeside(order, message)).at(-1)
+  const way = messages.filter((message) => !isBeside(order, message))
+  const last = way.at(-1)
   if (last !== undefined && last.settledAt === undefined) return `bridge ${last.queue}`
-  switch (last?.status) {
+  if (last?.inbox !== undefined && last.inbox.settledAt === undefined) return inboxHop
+  switch (way.findLast((message) => !leavesAsItWas(message))?.status) {
     case undefined:
     case 'SUBMITTED':
       return currentDelivery(order, last !== undefined)
@@ -142,6 +164,15 @@ function currentHop(order: TransportTimes, messages: readonly BridgeTimes[]): st
     default:
       return `after ${last?.status ?? 'a message without a status'}`
   }
+}
+
+/** It came after the order had gone on, a person kept it out, or it was a price alone. */
+function leavesAsItWas({ queue, status, inbox }: BridgeTimes): boolean {
+  return (
+    inbox?.state === 'backward' ||
+    inbox?.state === 'dropped' ||
+    (queue === redriven && status === undefined)
+  )
 }
 
 function currentDelivery(order: TransportTimes, forwarded: boolean): string | undefined {

@@ -2,8 +2,10 @@ import { StranglerError } from '../contracts/errors.ts'
 import { isOrderId, maximumOrderIdLength } from '../contracts/order.ts'
 import type { DeliveryState, Path } from '../contracts/order.ts'
 import type { Pool } from '../runtime/postgres.ts'
-import { orderHops } from './order-hops.ts'
-import type { BridgeTimes, Hop, Instant, TransportTimes } from './order-hops.ts'
+import { orderHops, redriven } from './order-hops.ts'
+import type { BridgeTimes, Hop, InboxTimes, Instant, TransportTimes } from './order-hops.ts'
+import { wayBack } from './way-back.ts'
+import type { StatusTrip } from './way-back.ts'
 
 /** What another system says of the order now. The port knows its formats; a source that does not answer is told, not thrown. */
 export type Look<Found> = () => Promise<Found | undefined>
@@ -27,6 +29,15 @@ export interface OrderTimeline<InShop, InMes> {
   /** In the hop it is in now, so long. */
   readonly inCurrentHopMs: number | undefined
   readonly messages: readonly BridgeTimes[]
+  /** The path of its statuses and the decision; undefined before its first. */
+  readonly statuses:
+    | {
+        readonly path: Path
+        readonly why: { readonly epoch: number } & Readonly<Record<string, unknown>>
+      }
+    | undefined
+  /** Each status and price that the MES told, from there to the Shop. */
+  readonly wayBack: readonly StatusTrip[]
   /** What the front door saw of the order. */
   readonly passes: readonly {
     hop: string
@@ -86,6 +97,11 @@ export async function orderTimeline<InShop, InMes>(
     inCurrentHopMs:
       open !== undefined && open.leave === undefined ? row.now - open.enter : undefined,
     messages,
+    statuses:
+      row.statusPath === null
+        ? undefined
+        : { path: row.statusPath, why: { epoch: row.statusEpoch ?? 0, ...row.statusReason } },
+    wayBack: wayBack(messages),
     passes: events
       .filter((event) => event.kind === 'pass')
       .map(({ hop, at, leftAt, detail }) => ({
@@ -113,6 +129,9 @@ interface LedgerRow {
   host: string | null
   pid: number | null
   deadReason: unknown
+  statusPath: Path | null
+  statusEpoch: number | null
+  statusReason: Record<string, unknown> | null
   submittedAt: Instant
   acceptedAt: Instant
   sendingAt: Instant | null
@@ -124,6 +143,7 @@ async function readRow(ledger: Pool, orderId: string): Promise<LedgerRow | undef
   const { rows } = await ledger.query<LedgerRow>(
     `SELECT l.path, l.path_epoch AS "pathEpoch", l.path_reason AS "pathReason", l.state, l.gen, l.attempts,
        l.owner_id AS "ownerId", o.host, o.pid, l.dead_reason AS "deadReason",
+       l.status_path AS "statusPath", l.status_epoch AS "statusEpoch", l.status_reason AS "statusReason",
        ${ms('l.submitted_at')} AS "submittedAt", ${ms('l.accepted_at')} AS "acceptedAt",
        ${ms('l.sending_at')} AS "sendingAt", ${ms('l.delivered_at')} AS "deliveredAt", ${ms('clock_timestamp()')} AS now
      FROM order_ledger l LEFT JOIN courier_owner o ON o.owner_id = l.owner_id WHERE l.order_id = $1`,
@@ -132,19 +152,49 @@ async function readRow(ledger: Pool, orderId: string): Promise<LedgerRow | undef
   return rows[0]
 }
 
+interface MessageRow {
+  queue: string
+  routingKey: string
+  status: string | null
+  price: string | null
+  state: string
+  receivedAt: Instant
+  settledAt: Instant | null
+  inbox: { state: string; reason: string | null; tries: number; settledAt: Instant | null } | null
+}
+
+const inbox = `CASE WHEN s.id IS NOT NULL THEN json_build_object('state', s.state, 'reason', s.reason, 'tries', s.tries, 'settledAt', ${ms('s.settled_at')}) END AS inbox`
+
 async function readMessages(ledger: Pool, orderId: string): Promise<BridgeTimes[]> {
-  const { rows } = await ledger.query<
-    Omit<BridgeTimes, 'status' | 'settledAt'> & { status: string | null; settledAt: Instant | null }
-  >(
-    `SELECT queue, routing_key AS "routingKey", status, state, ${ms('received_at')} AS "receivedAt", ${ms('settled_at')} AS "settledAt"
-     FROM bridge_inbox WHERE order_id = $1 ORDER BY received_at, id`,
-    [orderId],
+  // A redriven status has no message: its record names its row.
+  const { rows } = await ledger.query<MessageRow>(
+    `SELECT b.queue, b.routing_key AS "routingKey", coalesce(s.status, b.status) AS status, s.price, b.state,
+       ${ms('b.received_at')} AS "receivedAt", ${ms('b.settled_at')} AS "settledAt", ${inbox}, b.id
+     FROM bridge_inbox b LEFT JOIN status_inbox s ON s.id = b.id WHERE b.order_id = $1
+     UNION ALL
+     SELECT $2, $2, s.status, s.price, 'diverted', ${ms('s.received_at')}, ${ms('s.received_at')}, ${inbox}, s.id
+     FROM order_event e JOIN status_inbox s ON s.id = (e.detail ->> 'statusInbox')::bigint AND s.order_id = e.order_id
+     WHERE e.order_id = $1 AND e.hop = $2 AND e.detail ? 'statusInbox'
+     ORDER BY "receivedAt", id`,
+    [orderId, redriven],
   )
-  return rows.map((row) => ({
-    ...row,
-    status: row.status ?? undefined,
-    settledAt: row.settledAt ?? undefined,
-  }))
+  return rows.map(
+    ({ status, price, settledAt, inbox: found, queue, routingKey, state, receivedAt }) => ({
+      queue,
+      routingKey,
+      status: status ?? undefined,
+      price: price ?? undefined,
+      state,
+      receivedAt,
+      settledAt: settledAt ?? undefined,
+      inbox: found === null ? undefined : timesOf(found),
+    }),
+  )
+}
+
+function timesOf(found: NonNullable<MessageRow['inbox']>): InboxTimes {
+  const { state, reason, tries, settledAt } = found
+  return { state, reason: reason ?? undefined, tries, settledAt: settledAt ?? undefined }
 }
 
 interface EventRow {

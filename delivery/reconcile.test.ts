@@ -81,3 +81,87 @@ test.serial('an order that is tried again for ever is stuck all the same', async
     [`stuck ${waiting} ring again`, `stuck ${sending} -`].toSorted(),
   )
 })
+
+const priced = { status: 'PRICE_CALCULATED', price: '12.30' }
+const started = { status: 'MANUFACTURING_STARTED' }
+
+test.serial(
+  'a Shop that is behind the MES: what can be told again, and what is left to a person',
+  async (t) => {
+    const behind = { status: 'SUBMITTED', mesStatus: 'PRICE_CALCULATED', mesPrice: '12.30' }
+    const atWork = {
+      status: 'MANUFACTURING_APPROVED',
+      price: '12.30',
+      mesStatus: 'MANUFACTURING_STARTED',
+    }
+    const otherPrice = { status: 'PRICE_CALCULATED', price: '12.31', mesPrice: '12.30' }
+    const direct = { statusPath: 'direct' } as const
+    const legacy = { statusPath: 'legacy' } as const
+    // Equal, and within the watermark: no differences.
+    await plant({ ...direct, ...priced, told: [priced] })
+    await plant({ ...direct, ...behind, young: true, told: [priced] })
+    const waiting = await plant({ ...direct, ...atWork, told: [started] })
+    const parked = await plant({ ...direct, ...behind, told: [priced] })
+    const expected = [
+      `stuck ${await plant({ ...direct, ...behind })} tell the Shop`,
+      `stuck ${await plant({ ...direct, ...atWork })} tell the Shop`,
+      `price mismatch ${await plant({ ...direct, ...otherPrice })} tell the Shop`,
+      `price mismatch ${await plant({ ...direct, ...otherPrice, status: 'CLOSED' })} tell the Shop`,
+      `stuck ${await plant({ ...legacy, ...behind, told: [priced] })} tell CRM again`,
+      `stuck ${await plant({ ...legacy, ...atWork, told: [priced, started] })} tell CRM again`,
+      `price mismatch ${await plant({ ...legacy, ...otherPrice, told: [priced] })} tell CRM again`,
+      // Nothing on record.
+      `stuck ${await plant({ ...legacy, ...behind })} -`,
+      `stuck ${await plant({ ...legacy, ...atWork, told: [priced] })} -`,
+      `stuck ${await plant(behind)} -`,
+      // It would undo what CRM has set.
+      `price mismatch ${await plant({ ...legacy, ...otherPrice, status: 'CLOSED', told: [priced] })} -`,
+      `stuck ${await plant({ ...legacy, ...atWork, status: 'PRICE_CALCULATED', told: [priced, started] })} -`,
+      // CRM's to write.
+      `stuck ${await plant({ ...direct, status: 'PRICE_CALCULATED', price: '1.00', mesStatus: 'MANUFACTURING_APPROVED' })} -`,
+      `stuck ${await plant({ ...direct, status: 'SHIPPED', price: '1.00', mesStatus: 'CLOSED' })} -`,
+      // Ahead of the MES.
+      `stuck ${await plant({ ...direct, status: 'SHIPPED', price: '1.00', mesStatus: 'PACKAGING' })} -`,
+      `stuck ${waiting} -`,
+      `stuck ${parked} -`,
+    ]
+    const written = await plant({ ...direct, ...otherPrice })
+    await shop.query(
+      `INSERT INTO strangler.late_writes (order_id, col, old, new, kept, role) VALUES ($1, 'price', '12.30', '12.31', true, 'shop')`,
+      [written],
+    )
+    const held = await plant({ ...legacy, ...behind, told: [priced] })
+    await ledger.query(
+      `UPDATE bridge_inbox SET state = 'held' WHERE order_id = $1 AND queue = 'crm.events'`,
+      [held],
+    )
+    expected.push(`price mismatch ${written} -`, `stuck ${held} -`)
+    await ledger.query(
+      `INSERT INTO status_inbox (id, order_id, status, received_at, state, reason)
+     VALUES (1, $1, 'MANUFACTURING_STARTED', now() - interval '1 hour', 'waiting', 'row_held'),
+       (2, $2, 'GONE', now() - interval '1 hour', 'parked', 'unknown_status')`,
+      [waiting, parked],
+    )
+    const found = await differences()
+    t.deepEqual(listed(found), expected.toSorted())
+    const says = (id: string): string | undefined =>
+      found.find(({ orderId }) => orderId === id)?.says
+    t.regex(says(waiting)!, /its status 1 is waiting in the status inbox \(row_held\)/)
+    t.regex(says(parked)!, /its status 2 is parked in the status inbox \(unknown_status\)/)
+    t.regex(says(held)!, /order\.price_calculated is held at the bridge/)
+  },
+)
+
+test.serial('a status that waits for less than the watermark is under way', async (t) => {
+  const id = await plant({
+    statusPath: 'direct',
+    status: 'SUBMITTED',
+    mesStatus: 'PRICE_CALCULATED',
+    mesPrice: '12.30',
+  })
+  await ledger.query(
+    `INSERT INTO status_inbox (id, order_id, status, received_at, state) VALUES (1, $1, 'PRICE_CALCULATED', now(), 'open')`,
+    [id],
+  )
+  t.deepEqual(await differences(), [])
+})

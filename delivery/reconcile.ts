@@ -1,6 +1,7 @@
 import type { Pool } from '../runtime/postgres.ts'
 import { compareOrder } from './compare-order.ts'
-import type { Difference, LedgerSide, MailSide, MesSide, ShopSide } from './compare-order.ts'
+import type { Difference } from './difference.ts'
+import type { LedgerSide, MailSide, MesSide, ShopSide } from './order-sides.ts'
 
 /** The two legacy sides, whose formats are not ours to know. A side that can't be read throws: then nothing is concluded. */
 export interface LegacySides {
@@ -138,13 +139,20 @@ async function ledgerPage(
 
 async function readLedger(ledger: Pool, ids: readonly string[]): Promise<Map<string, LedgerSide>> {
   const { rows } = await ledger.query<LedgerSide & { id: string }>(
-    `SELECT order_id AS id, origin, path, state, gen,
-       (extract(epoch FROM clock_timestamp() - CASE WHEN state IN ('accepted', 'sending')
+    `WITH unsettled AS (
+       SELECT id, order_id, state, reason, received_at FROM status_inbox WHERE order_id = ANY($1::text[]) AND state IN ('open', 'waiting')
+       UNION ALL
+       SELECT id, order_id, state, reason, received_at FROM status_inbox WHERE order_id = ANY($1::text[]) AND state = 'parked'),
+     waits AS (SELECT DISTINCT ON (order_id) * FROM unsettled ORDER BY order_id, id)
+     SELECT l.order_id AS id, l.origin, l.path, l.state, l.gen, l.status_path AS "statusPath",
+       CASE WHEN w.id IS NOT NULL THEN json_build_object('id', w.id::text, 'state', w.state, 'reason', w.reason,
+         'ageMs', extract(epoch FROM clock_timestamp() - w.received_at) * 1000) END AS "statusWaits",
+       (extract(epoch FROM clock_timestamp() - CASE WHEN l.state IN ('accepted', 'sending')
           -- Not since the last try: an order that is tried for ever would never be old.
           THEN greatest(accepted_at, nullif(rung_at, '-infinity'),
             (SELECT max(e.at) FROM order_event e WHERE e.order_id = l.order_id AND e.hop IN ('redrive', 'in doubt')))
           ELSE greatest(accepted_at, nullif(rung_at, '-infinity'), sending_at, doubt_at, delivered_at) END) * 1000)::float8 AS "quietForMs"
-     FROM order_ledger l WHERE order_id = ANY($1::text[])`,
+     FROM order_ledger l LEFT JOIN waits w ON w.order_id = l.order_id WHERE l.order_id = ANY($1::text[])`,
     [ids],
   )
   return new Map(rows.map(({ id, ...row }) => [id, row]))

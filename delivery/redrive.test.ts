@@ -2,8 +2,17 @@ import test from 'ava'
 
 import { giveBackToCrm } from '../adapters/wire/shop-orders.ts'
 import { hour, listed, startPlantation } from './reconcile-under-test.ts'
+import type { StatusPorts } from './redrive-status.ts'
 import { redrive } from './redrive.ts'
 import type { RedrivePorts, Redriven } from './redrive.ts'
+
+/** Of orders alone: no status is asked for. */
+const noStatuses: StatusPorts = {
+  eventsQueue: 'crm.events',
+  mayBeUnderwayToCrm: () => Promise.reject(new Error('asked for a status')),
+  now: () => Promise.reject(new Error('asked for a status')),
+  readEvent: () => ({ status: undefined, price: undefined }),
+}
 
 const estate = await startPlantation()
 const { ledger, shop, plant, differences } = estate
@@ -22,6 +31,7 @@ test.serial('a redrive acts on proof, is recorded, and leaves no difference', as
   const doubtful = await plant({ mesStatus: undefined, state: 'in_doubt' })
   const sent: string[] = []
   const ports: RedrivePorts = {
+    statuses: noStatuses,
     ordersQueue: 'mes.orders',
     mayBeUnderway: async () => 'no',
     isInMes: async () => false,
@@ -74,6 +84,7 @@ test.serial('without proof nothing is sent again', async (t) => {
   ): Promise<void> => {
     for (const difference of found) {
       const all: RedrivePorts = {
+        statuses: noStatuses,
         ordersQueue: 'mes.orders',
         ...ports,
         isPastSubmitted: async () => false,
@@ -102,6 +113,7 @@ test.serial('without proof nothing is sent again', async (t) => {
   )
   const difference = found.find((each) => each.orderId === byCrm)!
   const ports: RedrivePorts = {
+    statuses: noStatuses,
     ordersQueue: 'mes.orders',
     mayBeUnderway: async () => 'no',
     isInMes: async () => false,
@@ -126,6 +138,7 @@ test.serial('a redrive asks once more whether the MES had the order', async (t) 
   const ask = async (isPastSubmitted: boolean): Promise<void> => {
     for (const difference of found) {
       const ports: RedrivePorts = {
+        statuses: noStatuses,
         ordersQueue: 'mes.orders',
         mayBeUnderway: async () => 'no',
         isInMes: async () => false,
@@ -163,6 +176,7 @@ test.serial(
     )
     const [difference] = await differences()
     const ports: RedrivePorts = {
+      statuses: noStatuses,
       ordersQueue: 'mes.orders',
       mayBeUnderway: async () => 'no',
       isInMes: async () => false,
@@ -188,6 +202,7 @@ test.serial('nothing goes back to CRM while no bridge would stop a second messag
   const found = await differences()
   t.is(found.length, 2)
   const ports: RedrivePorts = {
+    statuses: noStatuses,
     ordersQueue: 'mes.orders',
     mayBeUnderway: async () => 'no',
     isInMes: async () => false,

@@ -1,7 +1,9 @@
 import type { Client, Pool } from '../runtime/postgres.ts'
 import { inTransaction } from '../runtime/postgres.ts'
 import { keysToMes } from './compare-order.ts'
-import type { Difference, Remedy } from './compare-order.ts'
+import type { Difference, Remedy } from './difference.ts'
+import { redriveStatus } from './redrive-status.ts'
+import type { StatusPorts, StatusRedriven } from './redrive-status.ts'
 
 /** What a remedy needs of the world outside the ledger. */
 export interface RedrivePorts {
@@ -21,6 +23,7 @@ export interface RedrivePorts {
     source: string
     status: 'MANUFACTURING_APPROVED' | 'CLOSED'
   }): Promise<void>
+  readonly statuses: StatusPorts
 }
 
 export interface Redriven {
@@ -28,11 +31,9 @@ export interface Redriven {
   readonly act: Remedy['act']
   /** done; or why it was left alone. */
   readonly outcome:
-    | 'done'
-    | 'may be under way'
+    | StatusRedriven
     | 'the MES has it'
     | 'the MES had it'
-    | 'changed meanwhile'
     | 'refused: without its bridge inserted nothing keeps the second message of a slow CRM from the MES'
 }
 
@@ -49,6 +50,9 @@ export async function redrive(
   const { orderId, remedy, says } = difference
   const result = (outcome: Redriven['outcome']): Redriven => ({ orderId, act: remedy.act, outcome })
   const entry = { orderId, who, act: remedy.act, says }
+
+  if (remedy.act === 'tell the Shop' || remedy.act === 'tell CRM again')
+    return result(await redriveStatus(ledger, ports.statuses, { orderId, remedy, says, who }))
 
   const hadIt = async (): Promise<boolean> =>
     (await ports.isPastSubmitted(orderId)) || mesTold(ledger, orderId)

@@ -79,9 +79,9 @@ export async function lockOpenStatuses(
   return [...pending].map(([orderId, of]) => ({ orderId, ...of }))
 }
 
-// The pause of what waits grows with every try, up to a minute.
+// The pause of what waits grows with every try, up to a minute. now() is the begin of the transaction, and so of the try.
 const settle = `
-  UPDATE status_inbox s SET state = v.state, reason = v.reason, tries = s.tries + 1,
+  UPDATE status_inbox s SET state = v.state, reason = v.reason, tries = s.tries + 1, tried_at = coalesce(s.tried_at, now()),
     settled_at = CASE WHEN v.state IN ('waiting', 'parked') THEN NULL ELSE clock_timestamp() END,
     next_try_at = CASE WHEN v.state = 'waiting'
       THEN clock_timestamp() + least(60000, 100 * 2 ^ least(s.tries, 10)) * interval '1 millisecond' ELSE s.next_try_at END

@@ -1,4 +1,4 @@
-import type { Estate } from './estate.ts'
+import { orderStatuses, statusRank } from '../contracts/order.ts'
 import { withClient } from './postgres-server.ts'
 
 export interface Violation {
@@ -53,7 +53,34 @@ const always: readonly Check[] = [
     database: 'ledger',
     sql: `SELECT order_id FROM order_ledger
           WHERE accepted_at < submitted_at - interval '1 second' OR sending_at < accepted_at OR (delivered_at < accepted_at)
-         UNION ALL SELECT coalesce(order_id, id::text) FROM bridge_inbox WHERE settled_at < received_at`,
+         UNION ALL SELECT coalesce(order_id, id::text) FROM bridge_inbox WHERE settled_at < received_at
+         UNION ALL SELECT order_id FROM status_inbox WHERE tried_at > settled_at OR settled_at < received_at`,
+  },
+  {
+    invariant: 'CRM gets no status of an order whose statuses are direct',
+    database: 'ledger',
+    sql: `SELECT DISTINCT l.order_id FROM order_ledger l JOIN bridge_inbox b ON b.order_id = l.order_id
+          WHERE l.status_path = 'direct' AND b.queue = 'crm.events'
+            AND b.routing_key IN ('order.price_calculated', 'order.status_changed') AND b.state IN ('forwarded', 'held')`,
+  },
+  {
+    invariant: 'only statuses of direct orders are in the status inbox, and every diverted one is',
+    database: 'ledger',
+    sql: `SELECT s.order_id FROM status_inbox s LEFT JOIN order_ledger l ON l.order_id = s.order_id
+          WHERE l.status_path IS DISTINCT FROM 'direct'
+         UNION ALL SELECT b.order_id FROM bridge_inbox b
+          WHERE b.state = 'diverted' AND NOT EXISTS (SELECT 1 FROM status_inbox s WHERE s.id = b.id AND s.order_id = b.order_id)`,
+  },
+  {
+    invariant: 'the path of statuses is stored with its decision',
+    database: 'ledger',
+    sql: `SELECT order_id FROM order_ledger
+          WHERE (status_path IS NULL) <> (status_epoch IS NULL) OR (status_path IS NULL) <> (status_reason IS NULL)`,
+  },
+  {
+    invariant: 'no late write of CRM to an order of ours sticks',
+    database: 'shop',
+    sql: `SELECT w.order_id::text FROM strangler.late_writes w JOIN strangler.fenced_writer f ON f.role = w.role WHERE w.kept`,
   },
   {
     invariant: 'a bridge changed the topology at most twice',
@@ -62,8 +89,11 @@ const always: readonly Check[] = [
   },
 ]
 
+/** All that is asked for are the superuser URLs of the three databases. */
+type Judged = { readonly databases: Readonly<Record<Check['database'], string>> }
+
 /** Checks what must hold at every instant; in a quiet estate also the balance of the three sides. */
-export async function violations(estate: Estate, when: 'any time' | 'quiet'): Promise<Violation[]> {
+export async function violations(estate: Judged, when: 'any time' | 'quiet'): Promise<Violation[]> {
   const found: Violation[] = []
   for (const check of always) {
     const ids = await idsOf(estate, check.database, check.sql)
@@ -114,16 +144,88 @@ export async function violations(estate: Estate, when: 'any time' | 'quiet'): Pr
     'every order is delivered',
     ledger.filter((row) => row['state'] !== 'delivered'),
   )
+  found.push(...(await statusViolations(estate)))
   return found
 }
 
-async function idsOf(estate: Estate, database: Check['database'], sql: string): Promise<string[]> {
+/** Of the orders whose statuses are direct, when nothing moves: the Shop has what the MES has. */
+async function statusViolations(estate: Judged): Promise<Violation[]> {
+  const direct = new Set(
+    await idsOf(estate, 'ledger', `SELECT order_id FROM order_ledger WHERE status_path = 'direct'`),
+  )
+  const open = await idsOf(
+    estate,
+    'ledger',
+    `SELECT DISTINCT order_id FROM status_inbox WHERE state IN ('open', 'waiting')`,
+  )
+  const fenced = await idsOf(estate, 'shop', 'SELECT order_id::text FROM strangler.order_fence')
+  const shop = await progressOf(
+    estate,
+    'shop',
+    'SELECT id::text, status, price::text FROM public.orders',
+  )
+  const mes = await progressOf(
+    estate,
+    'mes',
+    'SELECT DISTINCT ON (order_id) order_id::text AS id, status, price::text FROM public.orders ORDER BY order_id, id',
+  )
+  const both = [...direct].flatMap((id) => {
+    const [inShop, inMes] = [shop.get(id), mes.get(id)]
+    return inShop === undefined || inMes === undefined ? [] : [{ id, inShop, inMes }]
+  })
+  const checks: Violation[] = [
+    { invariant: 'no status waits in the status inbox', orderIds: open },
+    {
+      invariant: 'only orders whose statuses are direct are fenced',
+      orderIds: fenced.filter((id) => !direct.has(id)),
+    },
+    {
+      invariant: 'the Shop has the status that the MES has, or a later one of CRM',
+      orderIds: both
+        .filter(({ inShop, inMes }) => {
+          const ahead = statusRank(inShop.status) - statusRank(inMes.status)
+          return ahead < 0 || (ahead > 0 && !isOfCrm(inShop.status))
+        })
+        .map(({ id }) => id),
+    },
+    {
+      invariant: 'the Shop has the price that the MES has',
+      orderIds: both
+        .filter(({ inShop, inMes }) => inMes.price !== null && inShop.price !== inMes.price)
+        .map(({ id }) => id),
+    },
+  ]
+  return checks.filter(({ orderIds }) => orderIds.length > 0)
+}
+
+interface Progress {
+  readonly status: string
+  readonly price: string | null
+}
+
+async function progressOf(
+  estate: Judged,
+  database: 'shop' | 'mes',
+  sql: string,
+): Promise<Map<string, Progress>> {
+  const found = await withClient(estate.databases[database], (client) =>
+    client.query<Progress & { id: string }>(sql),
+  )
+  return new Map(found.rows.map(({ id, ...progress }) => [id, progress]))
+}
+
+function isOfCrm(status: string): boolean {
+  const setters: Readonly<Record<string, string>> = orderStatuses
+  return setters[status] === 'crm'
+}
+
+async function idsOf(estate: Judged, database: Check['database'], sql: string): Promise<string[]> {
   const rows = await rowsOf(estate, database, sql)
   return rows.map((row) => String(Object.values(row)[0]))
 }
 
 function rowsOf(
-  estate: Estate,
+  estate: Judged,
   database: Check['database'],
   sql: string,
 ): Promise<Record<string, unknown>[]> {

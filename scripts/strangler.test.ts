@@ -19,7 +19,9 @@ test.after.always(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 test.beforeEach(async () => {
-  await ledger.query('TRUNCATE order_ledger, order_event, bridge_inbox, phase, phase_journal')
+  await ledger.query(
+    'TRUNCATE order_ledger, order_event, bridge_inbox, status_inbox, phase, phase_journal',
+  )
   await shop.query('TRUNCATE public.orders, strangler.outbox, strangler.route')
   await mes.query('TRUNCATE public.orders')
 })
@@ -298,6 +300,8 @@ test.serial('migrate is safe to repeat; doctor finds what is unsafe', async (t) 
 test.serial('--json is one document on stdout, also for an error', async (t) => {
   for (const args of [
     ['status'],
+    ['statuses'],
+    ['statuses', 'drop'],
     ['order', 'nobody'],
     ['doctor'],
     ['reconcile'],

@@ -109,6 +109,8 @@ test.serial(
 )
 
 const bridgeBoundaries = {
+  'bridge.diverted':
+    'it is settled and in the status inbox, not rung for and not acknowledged: it comes again and is the same',
   'bridge.received': 'the message is in the inbox and undecided: it comes again and is decided',
   'bridge.settled':
     'it is in the status inbox and not acknowledged: it comes again and is the same',

@@ -2,6 +2,7 @@ import type { Pool } from '../../runtime/postgres.ts'
 import type { MesOrder } from './mes-orders.ts'
 
 export interface MesOrderNow extends MesOrder {
+  readonly currency: string | null
   /** Since the last change of any of its rows, on the MES database's clock. */
   readonly quietForMs: number
 }
@@ -15,7 +16,7 @@ export async function readMesOrders(
   if (uuids.length === 0) return new Map()
   const { rows } = await mes.query<MesOrderNow & { id: string }>(
     `SELECT order_id::text AS id, count(*)::int AS rows, (array_agg(status ORDER BY id))[1] AS status,
-       (array_agg(price ORDER BY id))[1]::text AS price,
+       (array_agg(price ORDER BY id))[1]::text AS price, (array_agg(currency ORDER BY id))[1] AS currency,
        (extract(epoch FROM clock_timestamp() - max(updated_at)) * 1000)::float8 AS "quietForMs"
      FROM public.orders WHERE order_id = ANY($1::uuid[]) GROUP BY order_id`,
     [uuids],

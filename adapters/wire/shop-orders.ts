@@ -14,6 +14,8 @@ export interface ShopOrder {
   readonly quietForMs: number
   /** Undefined = submitted before the trigger was there, or not submitted. */
   readonly captured: { readonly path: string; readonly relayed: boolean } | undefined
+  /** Of one whose statuses are ours: somebody who is neither CRM nor we has set its status or price. */
+  readonly othersWrote: boolean
 }
 
 export type ShopFilter =
@@ -26,7 +28,8 @@ const columns = `
   SELECT o.id::text AS "orderId", o.source, o.status, o.price::text AS price, o.crm_sent_at IS NOT NULL AS claimed,
     (extract(epoch FROM clock_timestamp() - o.crm_sent_at) * 1000)::float8 AS claimed_for,
     (extract(epoch FROM clock_timestamp() - greatest(o.updated_at, b.at)) * 1000)::float8 AS "quietForMs",
-    b.path, b.relayed_at IS NOT NULL AS relayed
+    b.path, b.relayed_at IS NOT NULL AS relayed,
+    EXISTS (SELECT FROM strangler.late_writes w WHERE w.order_id = o.id AND w.kept) AS "othersWrote"
   FROM public.orders o LEFT JOIN strangler.outbox b ON b.order_id = o.id`
 
 type Row = Omit<ShopOrder, 'captured' | 'claimedForMs'> & {

@@ -55,6 +55,8 @@ CREATE TABLE status_inbox (
   who text,
   tries int NOT NULL DEFAULT 0,
   next_try_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  -- When an applier first took it in hand: until then it queued.
+  tried_at timestamptz,
   settled_at timestamptz,
   CONSTRAINT settled_has_a_time CHECK (state IN ('open', 'waiting', 'parked') OR settled_at IS NOT NULL)
 ) WITH (fillfactor = 70);
@@ -116,6 +118,8 @@ GRANT SELECT, UPDATE ON status_inbox TO strangler_applier;
 GRANT SELECT (order_id, status_path, status_epoch) ON order_ledger TO strangler_applier;
 GRANT INSERT ON order_event TO strangler_applier;
 GRANT SELECT, INSERT, UPDATE ON status_inbox TO strangler_operator;
+-- `reconcile --redrive` gives a status that never arrived the next id of arrival.
+GRANT USAGE ON SEQUENCE bridge_inbox_id_seq TO strangler_operator;
 GRANT SELECT ON status_inbox TO strangler_watch;
 GRANT SELECT, UPDATE (compared_at) ON bridge_inbox TO strangler_shadow;
 GRANT SELECT ON order_ledger, bridge TO strangler_shadow;

@@ -4,6 +4,7 @@ import type { Command } from '../command-line/command.ts'
 export const catalog: Readonly<Record<string, () => Promise<Command>>> = {
   status: async () => (await import('./status.ts')).status,
   order: async () => (await import('./order.ts')).order,
+  statuses: async () => (await import('./statuses.ts')).statuses,
   bottleneck: async () => (await import('./bottleneck.ts')).bottleneck,
   parity: async () => (await import('./parity.ts')).parity,
   'late-writes': async () => (await import('./late-writes.ts')).lateWrites,

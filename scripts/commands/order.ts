@@ -9,6 +9,7 @@ import type { OrderTimeline, Seen } from '../../delivery/order-timeline.ts'
 import { columns } from '../command-line/columns.ts'
 import type { Command } from '../command-line/command.ts'
 import { formatDuration } from '../command-line/duration.ts'
+import { statusReason } from '../command-line/status-reason.ts'
 
 type Timeline = OrderTimeline<ShopOrder, MesOrder>
 
@@ -46,6 +47,9 @@ function forPeople(timeline: Timeline): string {
   const lines = [
     `order ${timeline.orderId}`,
     `path ${timeline.path}: ${reason(timeline.why)}`,
+    timeline.statuses === undefined
+      ? 'statuses: none yet; their path is decided at the first'
+      : `statuses ${timeline.statuses.path}: ${reason(timeline.statuses.why)}`,
     `state ${timeline.state}, ${timeline.attempts} ${timeline.attempts === 1 ? 'attempt' : 'attempts'}, generation ${timeline.generation}` +
       (owner === undefined ? '' : `, courier ${owner.id} (pid ${owner.pid} on ${owner.host})`),
     ...(timeline.deadReason === undefined
@@ -66,10 +70,13 @@ function forPeople(timeline: Timeline): string {
       '  ',
     ),
     '',
+    ...wayBackLines(timeline.wayBack),
     `Shop DB: ${seen(timeline.shop, (found) => `${found.status}, price ${found.price ?? 'none'}`)}`,
     `MES: ${seen(timeline.mes, (found) => `${found.status}, price ${found.price ?? 'none'}, ${found.rows} ${found.rows === 1 ? 'row' : 'rows: a duplicate'}`)}`,
   ]
-  for (const message of timeline.messages.filter((each) => each.state !== 'forwarded')) {
+  // What was diverted is on the way back.
+  const usual = ['forwarded', 'diverted']
+  for (const message of timeline.messages.filter((each) => !usual.includes(each.state))) {
     lines.push(
       `${clock(message.receivedAt)}  ${message.queue}: ${message.routingKey} is ${message.state}`,
     )
@@ -84,6 +91,40 @@ function forPeople(timeline: Timeline): string {
     lines.push(`${clock(note.at)}  ${note.hop}, by ${note.actor}: ${JSON.stringify(note.detail)}`)
   }
   return lines.join('\n')
+}
+
+function wayBackLines(trips: Timeline['wayBack']): string[] {
+  if (trips.length === 0) return []
+  const took = (trip: Timeline['wayBack'][number], name: string): string => {
+    const hop = trip.hops.find((each) => each.name.startsWith(name))
+    return hop === undefined ? '-' : hop.ms === undefined ? 'now' : formatDuration(hop.ms)
+  }
+  return [
+    columns(
+      [
+        ['the MES told', 'status', 'price', 'to', 'bridge', 'status inbox', 'together', ''],
+        ...trips.map((trip) => [
+          clock(trip.hops[0]!.enter),
+          trip.status ?? '-',
+          trip.price ?? '-',
+          trip.to,
+          took(trip, 'bridge'),
+          took(trip, 'status inbox'),
+          formatDuration(trip.endToEndMs),
+          becameOf(trip),
+        ]),
+      ],
+      '  ',
+    ),
+    '',
+  ]
+}
+
+function becameOf(trip: Timeline['wayBack'][number]): string {
+  const parts = [trip.redriven ? `redriven, ${trip.state}` : trip.state]
+  if (trip.reason !== undefined) parts.push(statusReason(trip.reason))
+  if (trip.tries > 1) parts.push(`${trip.tries} tries`)
+  return parts.join(': ')
 }
 
 function reason(why: Timeline['why']): string {

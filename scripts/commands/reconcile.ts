@@ -1,6 +1,6 @@
 import { legacySides, redrivePorts } from '../../adapters/wire/reconcile-sides.ts'
 import { StranglerError } from '../../contracts/errors.ts'
-import type { Difference, DifferenceKind, Remedy } from '../../delivery/compare-order.ts'
+import type { Difference, DifferenceKind, Remedy } from '../../delivery/difference.ts'
 import { reconcile as compareAll } from '../../delivery/reconcile.ts'
 import { redrive } from '../../delivery/redrive.ts'
 import type { Redriven } from '../../delivery/redrive.ts'
@@ -149,5 +149,11 @@ function forPeople(report: Report): string {
 function what(remedy: Remedy | undefined, mode: string, redriven: string | undefined): string {
   if (remedy === undefined) return mode === 'compare' ? '' : 'left to a person'
   if (mode === 'compare') return ''
-  return mode === 'dry run' ? `would: ${remedy.act}` : `${remedy.act}: ${redriven ?? ''}`
+  return mode === 'dry run' ? `would: ${inWords(remedy)}` : `${inWords(remedy)}: ${redriven ?? ''}`
+}
+
+function inWords(remedy: Remedy): string {
+  if (!('lacks' in remedy)) return remedy.act
+  const { status, price, currency } = remedy.lacks
+  return [remedy.act, status, price, currency].filter((part) => part !== undefined).join(' ')
 }

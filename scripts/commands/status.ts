@@ -1,10 +1,13 @@
 import { formatShare } from '../../contracts/path-share.ts'
+import { countUnsettled } from '../../delivery/unsettled-statuses.ts'
+import type { StatusCount } from '../../delivery/unsettled-statuses.ts'
 import { phaseStatus } from '../../flags/phase-journal.ts'
 import type { PhaseStatus } from '../../flags/phase-journal.ts'
 import { phases } from '../../flags/phases.ts'
 import type { Pool } from '../../runtime/postgres.ts'
 import { columns } from '../command-line/columns.ts'
 import type { Command } from '../command-line/command.ts'
+import { formatDuration } from '../command-line/duration.ts'
 
 interface Count {
   readonly path: string
@@ -40,16 +43,18 @@ export const status: Command = {
     }
     const orders = await countOrders(ledger)
     const bridges = await readBridges(ledger)
+    const statusInbox = await countUnsettled(ledger)
     const unread = shop !== undefined && standing.some(({ route }) => route === 'unreadable')
     return {
       exitCode: unread ? 3 : standing.some(disagrees) ? 1 : 0,
-      json: { phases: standing, orders, bridges },
+      json: { phases: standing, orders, bridges, statusInbox },
       text: [
         ...standing.map(phaseLine),
         ...bridges.map(
           ({ queue, state, parked }) =>
             `bridge ${queue}: ${state}${parked === 0 ? '' : `, ${parked} messages parked`}`,
         ),
+        statusLine(statusInbox),
         '',
         orders.length === 0
           ? 'no orders yet'
@@ -86,6 +91,16 @@ function phaseLine(phase: PhaseStatus): string {
     parts.push(`the route says ${says}`)
   }
   return parts.join('; ')
+}
+
+function statusLine(counts: readonly StatusCount[]): string {
+  if (counts.length === 0) return 'status inbox: nothing waits'
+  return `status inbox: ${counts
+    .map(({ state, events, oldestMs }) => {
+      const age = oldestMs === undefined ? '' : ` (the oldest for ${formatDuration(oldestMs)})`
+      return `${events} ${state}${age}`
+    })
+    .join(', ')}`
 }
 
 async function countOrders(ledger: Pool): Promise<Count[]> {
