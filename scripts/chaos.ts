@@ -5,14 +5,17 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 
 import { EstateOracle } from '../estate/estate-oracle.ts'
-import { startEstate } from '../estate/estate.ts'
+import { type Estate, startEstate } from '../estate/estate.ts'
 import { violations } from '../estate/invariants.ts'
 import { placeOrder, staff } from '../estate/people.ts'
+import { withClient } from '../estate/postgres-server.ts'
 import { findRabbitmqServer, startPrivateRabbitmq } from '../estate/private-rabbitmq.ts'
 import { findRedisServer, startPrivateRedis } from '../estate/private-redis.ts'
 import { writeSampleModels } from '../estate/sample-models.ts'
 import { planFaults } from './chaos/fault-plan.ts'
 import { FaultRunner } from './chaos/fault-runner.ts'
+import { Redriven } from './chaos/redriven.ts'
+import { readGuard, verdictOf } from './chaos/verdict.ts'
 
 const usage = `npm run chaos -- [options]
 
@@ -26,7 +29,9 @@ frozen and the phase flips back and forth; then heals, reconciles, and judges by
   --json         only the result on stdout
 
 The MES guard is in: the MES of the estate, like any that does not deduplicate, would double an order by itself when a broker
-delivers a message once more after a crash. What the guard dropped is reported, told apart by the broker's own flag.
+delivers a message once more after a crash. What the guard dropped is reported, told apart by the broker's own flag: what the broker
+delivered again is allowed, what was sent a second time counts as doubled. CRM loses an order when it is killed between its mark and
+its send; "reconcile --redrive" runs until all is closed, and which orders it had to set going again is reported.
 
 Exit codes: 0 nothing lost, nothing doubled, every order closed; 1 a difference; 2 bad usage or it could not run.`
 
@@ -140,7 +145,7 @@ async function chaos(): Promise<number> {
     await faults.finish()
     say('  all submitted, all faults done: healing')
 
-    let redriven = 0
+    const redriven = new Redriven()
     let closed = -1
     let movedAt = performance.now()
     let redrivenAt = Number.NEGATIVE_INFINITY
@@ -166,7 +171,8 @@ async function chaos(): Promise<number> {
           '10s',
           '--json',
         )
-        redriven += redrivenBy(result.stdout)
+        // A source may be away in this round: the next round tells.
+        redriven.add(result.stdout)
         redrivenAt = performance.now()
       }
       await delay(3000)
@@ -175,48 +181,43 @@ async function chaos(): Promise<number> {
 
     const findings = await oracle.findings()
     const broken = await violations(estate, 'quiet')
-    const guard: unknown = JSON.parse(
+    const guard = readGuard(
       (await estate.stranglerWith(asMesOwner, 'mes-guard', 'status', '--json')).stdout,
     )
-    const { orders } = findings
-    const good =
-      orders.submitted === numbers.orders &&
-      orders.closed === orders.submitted &&
-      orders.lost === 0 &&
-      orders.duplicated === 0 &&
-      orders.inDoubt === 0 &&
-      broken.length === 0
+    const { held, orders } = verdictOf({
+      wanted: numbers.orders,
+      orders: findings.orders,
+      guard,
+      brokenInvariants: broken.length,
+    })
     const seconds = Math.round((performance.now() - began) / 1000)
     say(
       `${orders.submitted} orders, ${numbers.faults} faults, ${faults.flips} flips, ${seconds} s: ` +
-        `${orders.lost} lost, ${orders.duplicated} doubled, ${orders.closed} closed, ${orders.inDoubt} in doubt. ${good ? 'HELD.' : 'BROKEN.'}`,
+        `${orders.lost} lost, ${orders.duplicated} doubled, ${orders.closed} closed, ${orders.inDoubt} in doubt. ${held ? 'HELD.' : 'BROKEN.'}`,
+    )
+    say(
+      `  the broker delivered ${guard.droppedRedeliveries} orders again, ${guard.droppedSecondSends} were sent a second time (all dropped by the MES guard); ` +
+        `redriven: ${JSON.stringify(redriven.counts)}`,
     )
     for (const each of broken)
       say(`  broken: ${each.invariant}: ${each.orderIds.slice(0, 10).join(' ')}`)
-    if (!good)
-      for (const id of findings.openIds.slice(0, 10))
+    if (!held)
+      for (const id of [...(await sentTwice(estate)), ...findings.openIds].slice(0, 10))
         say((await estate.strangler('order', id)).stdout)
     process.stdout.write(
-      `${JSON.stringify({ seed: numbers.seed, orders, faults: faults.done, flips: faults.flips, redriven, guard, broken, parts: estate.parts, seconds })}\n`,
+      `${JSON.stringify({ seed: numbers.seed, orders, faults: faults.done, flips: faults.flips, redriven: redriven.counts, guard, broken, parts: estate.parts, seconds })}\n`,
     )
-    return good ? 0 : 1
+    return held ? 0 : 1
   } finally {
     for (const each of undo.toReversed()) await each()
   }
 }
 
-function redrivenBy(stdout: string): number {
-  try {
-    const report: unknown = JSON.parse(stdout)
-    if (
-      typeof report === 'object' &&
-      report !== null &&
-      'redriven' in report &&
-      Array.isArray(report.redriven)
+async function sentTwice(estate: Estate): Promise<string[]> {
+  return withClient(estate.databases.mes, async (client) => {
+    const { rows } = await client.query<{ id: string }>(
+      `SELECT DISTINCT order_id::text AS id FROM strangler.dropped_duplicate WHERE NOT redelivered LIMIT 10`,
     )
-      return report.redriven.length
-  } catch {
-    // A source was away in this round: the next round tells.
-  }
-  return 0
+    return rows.map((row) => row.id)
+  })
 }
