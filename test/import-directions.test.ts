@@ -43,8 +43,12 @@ const packages: Readonly<Record<string, { folders: readonly string[]; because: s
     because: 'it is the byte pump of the proxy',
   },
 }
-/** The legacy stand-ins import nothing of ours, and the launcher runs on a Node that can't read TypeScript. */
-const readsEnvironment = /^(runtime\/config\.ts|legacy\/\w+\/main\.ts|scripts\/node24\.mjs)$/
+/**
+ * The legacy stand-ins import nothing of ours, and the launcher runs on a Node that can't read TypeScript. `declare-amqp.ts` is
+ * a program of its own, like a `main.ts`: its URL holds a password, and may not be an argument.
+ */
+const readsEnvironment =
+  /^(runtime\/config\.ts|legacy\/(\w+\/main|broker\/declare-amqp)\.ts|scripts\/node24\.mjs)$/
 /** Tests, and what only tests import. */
 const ofTests = /(\.test|\/test-[\w-]+|-under-test)\.ts$|^test\//
 
