@@ -2,8 +2,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { parseArgs } from 'node:util'
 
+import { StranglerError } from '../contracts/errors.ts'
 import { EstateOracle } from '../estate/estate-oracle.ts'
 import { type Estate, startEstate } from '../estate/estate.ts'
 import { violations } from '../estate/invariants.ts'
@@ -16,6 +16,8 @@ import { planFaults } from './chaos/fault-plan.ts'
 import { FaultRunner } from './chaos/fault-runner.ts'
 import { Redriven } from './chaos/redriven.ts'
 import { readGuard, verdictOf } from './chaos/verdict.ts'
+import { parseOnlyOptions } from './command-line/parse-options.ts'
+import { runScript } from './command-line/run-script.ts'
 
 const usage = `npm run chaos -- [options]
 
@@ -35,50 +37,63 @@ its send; "reconcile --redrive" runs until all is closed, and which orders it ha
 
 Exit codes: 0 nothing lost, nothing doubled, every order closed; 1 a difference; 2 bad usage or it could not run.`
 
-const { values } = parseArgs({
-  options: {
-    orders: { type: 'string', default: '20000' },
-    faults: { type: 'string', default: '50' },
-    seed: { type: 'string', default: '1' },
-    real: { type: 'boolean', default: false },
-    json: { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
-  },
+const args = process.argv.slice(2)
+await runScript('chaos', args, async () => {
+  const values = parseOnlyOptions(
+    {
+      orders: { type: 'string' },
+      faults: { type: 'string' },
+      seed: { type: 'string' },
+      real: { type: 'boolean' },
+      json: { type: 'boolean' },
+      help: { type: 'boolean' },
+    },
+    args,
+  )
+  if (values.help === true) {
+    process.stdout.write(`${usage}\n`)
+    return 0
+  }
+  return chaos({
+    orders: wholeNumber('orders', values.orders ?? '20000', 1),
+    faults: wholeNumber('faults', values.faults ?? '50', 0),
+    seed: wholeNumber('seed', values.seed ?? '1', 0),
+    real: values.real === true,
+  })
 })
-const numbers = {
-  orders: Number(values.orders),
-  faults: Number(values.faults),
-  seed: Number(values.seed),
+
+interface Plan {
+  readonly orders: number
+  readonly faults: number
+  readonly seed: number
+  readonly real: boolean
 }
-if (values.help) {
-  process.stdout.write(`${usage}\n`)
-} else if (
-  Object.values(numbers).some((value) => !Number.isInteger(value) || value < 0) ||
-  numbers.orders === 0
-) {
-  process.stderr.write(`expected whole numbers for --orders, --faults and --seed\n\n${usage}\n`)
-  process.exitCode = 2
-} else {
-  process.exitCode = await chaos()
+
+function wholeNumber(option: string, given: string, least: number): number {
+  const value = Number(given)
+  if (/^\d+$/.test(given) && Number.isSafeInteger(value) && value >= least) return value
+  throw new StranglerError(
+    'invalid_argument',
+    `--${option} expected to be a whole number from ${least}, got ${given}`,
+  )
 }
 
 function say(line: string): void {
   process.stderr.write(`${line}\n`)
 }
 
-async function chaos(): Promise<number> {
+async function chaos(numbers: Plan): Promise<number> {
   const began = performance.now()
   const undo: (() => Promise<void>)[] = []
   try {
-    if (values.real && (findRedisServer() === undefined || findRabbitmqServer() === undefined)) {
-      say('--real needs redis-server and rabbitmq-server on this machine')
-      return 2
+    if (numbers.real && (findRedisServer() === undefined || findRabbitmqServer() === undefined)) {
+      throw new StranglerError('refused', '--real needs redis-server and rabbitmq-server here')
     }
-    const redis = values.real
+    const redis = numbers.real
       ? await startPrivateRedis({ appendonly: 'everysec', policy: 'noeviction' })
       : undefined
     if (redis !== undefined) undo.push(() => redis.stop())
-    const rabbitmq = values.real ? await startPrivateRabbitmq() : undefined
+    const rabbitmq = numbers.real ? await startPrivateRabbitmq() : undefined
     if (rabbitmq !== undefined) undo.push(() => rabbitmq.stop())
     const estate = await startEstate({
       ...(redis === undefined ? {} : { queueUrl: redis.url }),
@@ -105,7 +120,7 @@ async function chaos(): Promise<number> {
     undo.push(() => rm(models, { recursive: true, force: true }))
     const files = await writeSampleModels(models)
 
-    const servers = values.real
+    const servers = numbers.real
       ? (['postgres', 'redis', 'rabbitmq'] as const)
       : (['postgres'] as const)
     const plan = planFaults({ ...numbers, servers })
