@@ -84,6 +84,39 @@ test.serial(
   },
 )
 
+for (const away of [
+  'postgres://nobody:geheim@127.0.0.1:9/broker',
+  'amqp://nobody:geheim@127.0.0.1:9/estate',
+]) {
+  test.serial(
+    `a broker that does not answer (${new URL(away).protocol}) is unknown, not empty`,
+    async (t) => {
+      await ledger.query(
+        `INSERT INTO bridge (queue, state, who) VALUES ('mes.orders', 'inserted', 'nobody')
+       ON CONFLICT (queue) DO UPDATE SET state = 'inserted'`,
+      )
+      const without = { ...databases, BROKER_URL: away }
+      const json = await runStrangler(['bridge', 'status', '--json'], without, '/')
+      t.is(json.code, 3, json.err)
+      t.like(JSON.parse(json.out).bridges[0], {
+        state: 'inserted',
+        consumer: 'unknown',
+        depth: 'unknown',
+        legacyDepth: 'unknown',
+        drift: 'unknown',
+      })
+      const said = await runStrangler(['bridge', 'status'], without, '/')
+      t.is(said.code, 3)
+      t.regex(said.out, /THE BROKER WAS NOT READ/)
+      t.notRegex(said.out, /NO bridge process/)
+      const doctor = await runStrangler(['doctor'], without, '/')
+      t.regex(doctor.out, /unread +bindings of mes\.orders/)
+      t.notRegex(doctor.out, /UNSAFE +bridge mes\.orders/)
+      t.notRegex(json.out + json.err + said.out + doctor.out + doctor.err, /geheim/)
+    },
+  )
+}
+
 function as(name: string, url: string): string {
   const mine = new URL(url)
   mine.username = name

@@ -99,6 +99,7 @@ test('a bridge with other bindings, or with nobody at it, is unsafe', (t) => {
     legacyDepth: undefined,
     messages: { open: 0, held: 0, parked: 0, oldestMs: 0 },
     drift: [],
+    unread: undefined,
     changedAt: undefined,
     who: undefined,
   }
@@ -108,6 +109,19 @@ test('a bridge with other bindings, or with nobody at it, is unsafe', (t) => {
   ])
   t.deepEqual(unsafe(judgeBridge({ ...good, consumer: false })), ['bridge mes.orders'])
   t.deepEqual(judgeBridge({ ...good, drift: 'unknown' })[0]?.level, 'unread')
+  const away = judgeBridge({
+    ...good,
+    consumer: 'unknown',
+    depth: 'unknown',
+    legacyDepth: 'unknown',
+    drift: 'unknown',
+    unread: 'broker_unreachable',
+  })
+  t.deepEqual(
+    away.map(({ level, says }) => [level, says]),
+    [['unread', 'broker_unreachable']],
+    'what can not be seen is not unsafe',
+  )
 })
 
 test('what does not run, or does not keep up, is named', (t) => {
