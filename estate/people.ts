@@ -151,13 +151,38 @@ export async function pressForm(
   return response.status
 }
 
-/** The ids of the orders that a page lists with a form for the given step, such as `approve` or `take`. */
-export async function ordersWithForm(base: string, path: string, step: string): Promise<string[]> {
-  const response = await fetch(`${base}${path}`)
-  const page = await response.text()
-  if (!response.ok) throw new PeopleError(`open ${path}`, response.status, page)
-  const found = page.matchAll(new RegExp(`action="/orders/([0-9a-f-]{36})/${step}"`, 'g'))
-  return [...new Set([...found].map((match) => match[1]!))]
+/**
+ * The ids of the orders that a list shows with a form for the given step, such as `approve` or `take`: of its first pages, as
+ * many as it has and at most `pages`.
+ */
+async function ordersWithForm(
+  base: string,
+  path: string,
+  step: string,
+  pages: number,
+): Promise<string[]> {
+  const ids = new Set<string>()
+  const form = new RegExp(`action="/orders/([0-9a-f-]{36})/${step}"`, 'g')
+  for (let number = 1; number <= pages; number += 1) {
+    const response = await fetch(`${base}${path}${number === 1 ? '' : `&page=${number}`}`)
+    const page = await response.text()
+    if (!response.ok) throw new PeopleError(`open ${path}`, response.status, page)
+    // Between two pages an order may have come or gone, and the list have shifted: what is missed is seen in the next round.
+    for (const match of page.matchAll(form)) ids.add(match[1]!)
+    if (number >= Number(/Page \d+ of (\d+)/.exec(page)?.[1] ?? 1)) break
+  }
+  return [...ids]
+}
+
+export interface StaffOptions {
+  readonly peoplePerDesk?: number
+  /** How many pages of a list are opened before the work on it begins. */
+  readonly pagesAtOnce?: number
+  /** Between two rounds of a desk. */
+  readonly pauseMs?: number
+  /** The same when the last round found nothing: a page costs as much with no order on it. */
+  readonly idleMs?: number
+  readonly onStep?: (step: string, orderId: string) => void
 }
 
 interface Staff {
@@ -166,10 +191,8 @@ interface Staff {
 }
 
 /** Sellers (approve, close) and operators (take, complete, pack, ship) at their pages, pressing the forms that they see. */
-export function staff(
-  pages: Pages,
-  options: { pauseMs?: number; onStep?: (step: string, orderId: string) => void } = {},
-): Staff {
+export function staff(pages: Pages, options: StaffOptions = {}): Staff {
+  const { peoplePerDesk = 4, pagesAtOnce = 1, pauseMs = 100, idleMs = pauseMs } = options
   const desks: { base: string; path: string; step: string; fields?: Record<string, string> }[] = [
     { base: pages.crm, path: '/?status=PRICE_CALCULATED', step: 'approve' },
     {
@@ -186,11 +209,12 @@ export function staff(
   const over = new AbortController()
   const work = async (desk: (typeof desks)[number]): Promise<void> => {
     while (!over.signal.aborted) {
+      let found = 0
       try {
-        // Several people sit at each desk.
-        const orders = await ordersWithForm(desk.base, desk.path, desk.step)
+        const orders = await ordersWithForm(desk.base, desk.path, desk.step, pagesAtOnce)
+        found = orders.length
         await Promise.all(
-          Array.from({ length: 4 }, async () => {
+          Array.from({ length: peoplePerDesk }, async () => {
             for (let id = orders.shift(); id !== undefined; id = orders.shift()) {
               if (over.signal.aborted) return
               const status = await pressForm(desk.base, `/orders/${id}/${desk.step}`, desk.fields)
@@ -202,7 +226,7 @@ export function staff(
         // A page that does not open is opened again; the order is still there.
       }
       await new Promise((resolve) => {
-        setTimeout(resolve, options.pauseMs ?? 100)
+        setTimeout(resolve, found === 0 ? idleMs : pauseMs)
       })
     }
   }

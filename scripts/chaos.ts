@@ -133,7 +133,13 @@ async function chaos(numbers: Plan): Promise<number> {
       plan,
       say,
     )
-    const people = staff(estate.pages, { pauseMs: 20 })
+    // Enough people, each with a stack of orders in hand, that the servers and not the pages are the limit.
+    const people = staff(estate.pages, {
+      peoplePerDesk: 8,
+      pagesAtOnce: 10,
+      pauseMs: 200,
+      idleMs: 500,
+    })
     const oracle = new EstateOracle(estate)
 
     let left = numbers.orders
@@ -165,20 +171,21 @@ async function chaos(numbers: Plan): Promise<number> {
     let movedAt = performance.now()
     let redrivenAt = Number.NEGATIVE_INFINITY
     for (;;) {
-      const { orders } = await oracle.findings()
-      if (orders.closed === orders.submitted && orders.inDoubt === 0) break
-      const now = performance.now()
-      if (orders.closed !== closed) {
-        closed = orders.closed
-        movedAt = now
-      } else if (now - movedAt > 180_000) {
+      const now = await oracle.progress()
+      if (now.closed === now.submitted && now.inDoubt === 0) break
+      const at = performance.now()
+      const moving = now.closed !== closed
+      if (moving) {
+        closed = now.closed
+        movedAt = at
+      } else if (at - movedAt > 180_000) {
         break
       }
       say(
-        `  ${orders.closed} of ${orders.submitted} closed, ${orders.lost} not in the MES yet, ${orders.inDoubt} in doubt`,
+        `  ${now.closed} of ${now.submitted} closed, ${now.submitted - now.arrived} not in the MES yet, ${now.inDoubt} in doubt`,
       )
       // It walks everything: not while people are still busy closing what is well.
-      if (now - redrivenAt > 30_000) {
+      if (!moving && at - redrivenAt > 15_000) {
         const result = await estate.strangler(
           'reconcile',
           '--redrive',
