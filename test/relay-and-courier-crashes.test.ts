@@ -185,16 +185,12 @@ test.serial(
       ...settings,
       FAILPOINTS: 'courier.confirmed=block:10000',
     })
-    let isBlocked = false
-    const reached = reaches(estate, 'courier', 'courier.confirmed').then(() => {
-      isBlocked = true
-    })
     const other = await estate.launch('courier', settings)
     const again = says(estate, 'courier', 'ring_again')
     const ids: string[] = []
     // Either of them may take a ring; sooner or later the first gets one.
-    while (!isBlocked) ids.push(...(await submitOrders(estate, 20)))
-    await reached
+    do ids.push(...(await submitOrders(estate, 20)))
+    while (!blocked.lastLines(500).some((line) => line.includes('failpoint courier.confirmed ')))
     await again
     const held = await inHand()
     t.true(held.length > 0, 'the first is still at it')
