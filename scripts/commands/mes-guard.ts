@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { StranglerError } from '../../contracts/errors.ts'
 import { inTransaction, type Pool } from '../../runtime/postgres.ts'
 import type { Command, Outcome } from '../command-line/command.ts'
+import { lacksRights, ownerNeeded } from '../command-line/rights.ts'
 
 interface GuardState {
   readonly installed: boolean
@@ -20,7 +21,7 @@ export const mesGuard: Command = {
   settings: ['MES_URL'],
   exits: {
     1: 'status: it has dropped second sends',
-    2: 'refused: the MES holds an order twice, or the role may not',
+    2: "refused: the MES holds an order twice, or MES_URL is not that of its database's owner",
   },
   example: 'strangler mes-guard install',
   async run({ positionals, connections }) {
@@ -68,7 +69,8 @@ async function apply(mes: Pool, file: string): Promise<void> {
     await inTransaction(mes, (client) => client.query(sql))
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
-    throw new StranglerError('refused', `${file}: ${reason}; nothing was changed`, error)
+    const hint = lacksRights(error) ? `; ${ownerNeeded('MES_URL')}` : ''
+    throw new StranglerError('refused', `${file}: ${reason}; nothing was changed${hint}`, error)
   }
 }
 
