@@ -1,13 +1,14 @@
 import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { parseArgs } from 'node:util'
 
-import { StranglerError } from '../contracts/errors.ts'
+import { asStranglerError, StranglerError } from '../contracts/errors.ts'
 import { type Estate, startEstate } from '../estate/estate.ts'
 import { connectPostgresServer } from '../estate/postgres-server.ts'
 import { writeSampleModels } from '../estate/sample-models.ts'
 import { optional, readConfig, url } from '../runtime/config.ts'
+import { parseOnlyOptions } from './command-line/parse-options.ts'
+import { runScript } from './command-line/run-script.ts'
 import { type DemoOutcome, runDemo } from './demo/demo-run.ts'
 import { Progress } from './demo/progress.ts'
 import { type InvoiceOrder, readOrders, sampleOrders } from './demo/read-orders.ts'
@@ -32,27 +33,21 @@ Exit codes: 0 nothing lost, nothing doubled, every order closed; 1 a difference;
 
 const progress = new Progress()
 
-try {
-  process.exitCode = await demo()
-} catch (error) {
-  progress.say(error instanceof Error ? error.message : String(error))
-  if (!(error instanceof StranglerError))
-    progress.say(error instanceof Error ? (error.stack ?? '') : '')
-  process.exitCode = 2
-}
+await runScript('demo', process.argv.slice(2), demo)
 
 async function demo(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
+  const values = parseOnlyOptions(
+    {
       orders: { type: 'string' },
       models: { type: 'string' },
       limit: { type: 'string' },
-      keep: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
+      keep: { type: 'boolean' },
+      json: { type: 'boolean' },
+      help: { type: 'boolean' },
     },
-  })
-  if (values.help) {
+    process.argv.slice(2),
+  )
+  if (values.help === true) {
     process.stdout.write(`${usage}\n`)
     return 0
   }
@@ -120,7 +115,7 @@ async function demo(): Promise<number> {
     }
     const good = report(outcome, orders)
     process.stdout.write(`${JSON.stringify(result(outcome, running, seconds(began)))}\n`)
-    if (values.keep) await stayUp(running, interrupted)
+    if (values.keep === true) await stayUp(running, interrupted)
     return good ? 0 : 1
   } finally {
     await estate?.stop()
@@ -207,7 +202,10 @@ async function stayUp(estate: Estate, interrupted: Promise<unknown>): Promise<vo
 
 async function filesOf(directory: string): Promise<string[]> {
   const files: string[] = []
-  for (const name of (await readdir(directory)).toSorted()) {
+  const names = await readdir(directory).catch((error: unknown) => {
+    throw asStranglerError(error, 'invalid_argument')
+  })
+  for (const name of names.toSorted()) {
     const file = join(directory, name)
     const { isFile, size } = await stat(file).then((found) => ({
       isFile: found.isFile(),

@@ -92,6 +92,9 @@ test.serial('what was typed wrong is answered with what was meant', async (t) =>
   }
   t.regex(await ask('advanse'), /did you mean "advance"/)
   t.regex(await ask('xyzzyxyzzy'), /strangler --help/)
+  const unknown = await atOnce(['foo', '--json'])
+  t.is(unknown.code, 2)
+  t.like(JSON.parse(unknown.out), { error: { code: 'invalid_argument' } })
   t.regex(await ask('advance', 'orders-direct', '--shar', '10%'), /did you mean --share/)
   t.regex(
     await ask('advance', 'orders-direct', '--share', '110%'),

@@ -3,6 +3,11 @@
 # The toolkit's own objects come afterwards, by `strangler migrate`.
 set -euo pipefail
 
+if [[ ! "$ESTATE_PASSWORD" =~ ^[A-Za-z0-9._~-]+$ ]]; then
+  echo 'ESTATE_PASSWORD stands in URLs as it is: only letters, digits and - . _ ~ may be in it' >&2
+  exit 1
+fi
+
 sql() { psql -v ON_ERROR_STOP=1 --username "$POSTGRES_USER" "$@"; }
 # One password for every login of this stand-in estate; a real deployment gives each its own.
 quoted=${ESTATE_PASSWORD//\'/\'\'}
