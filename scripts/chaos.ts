@@ -22,10 +22,10 @@ import { runScript } from './command-line/run-script.ts'
 const usage = `npm run chaos -- [options]
 
 Lets orders flow through the whole estate, from the customer's click to CLOSED, while processes and servers are killed, stopped and
-frozen and the phase flips back and forth; then heals, reconciles, and judges by the Shop DB and the MES DB.
+frozen and both phases flip back and forth; then heals, reconciles, and judges by the Shop DB and the MES DB.
 
   --orders N     how many orders (default 20000)
-  --faults N     how many faults (default 50); two flips come with each
+  --faults N     how many faults (default 50); a flip of each phase comes with each
   --seed N       the plan of faults and flips follows from it alone (default 1)
   --real         on private Redis and RabbitMQ servers instead of the embedded ones
   --json         only the result on stdout

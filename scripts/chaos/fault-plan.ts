@@ -11,7 +11,9 @@ export type Fault =
       readonly how: 'kill' | 'wipe' | 'freeze'
       readonly ms: number
     }
-  | { readonly kind: 'flip'; readonly share: string }
+  | { readonly kind: 'flip'; readonly phase: FlippedPhase; readonly share: string }
+
+export type FlippedPhase = 'orders-direct' | 'statuses-direct'
 
 export interface PlannedFault {
   /** Happens when so many orders have been submitted. */
@@ -29,7 +31,10 @@ const targets: readonly ProcessName[] = [
   'relay',
   'courier',
   'watch',
+  'applier',
+  'shadow',
 ]
+const phases: readonly FlippedPhase[] = ['orders-direct', 'statuses-direct']
 const shares = ['0%', '10%', '50%', '90%', '100%'] as const
 
 /** The whole run of faults, from the seed alone: which, to whom, when (counted in orders, not in time). */
@@ -47,9 +52,9 @@ export function planFaults(options: {
     plan.push({ atOrder, fault: anyFault(random, options.servers) })
     // Flips storm between the faults: they are no faults, and must cost nothing.
     const stretch = options.orders / options.faults
-    for (let flip = 0; flip < 2; flip += 1) {
+    for (const phase of phases) {
       const at = Math.floor((n + random.next()) * stretch)
-      plan.push({ atOrder: at, fault: { kind: 'flip', share: random.pick(shares) } })
+      plan.push({ atOrder: at, fault: { kind: 'flip', phase, share: random.pick(shares) } })
     }
   }
   return plan.toSorted((a, b) => a.atOrder - b.atOrder)
@@ -86,6 +91,6 @@ export function describeFault(fault: Fault): string {
         ? `freeze ${fault.server} for ${fault.ms} ms`
         : `${fault.how === 'wipe' ? 'kill -9 and wipe' : 'kill -9'} ${fault.server}`
     default:
-      return `flip to ${fault.share}`
+      return `flip ${fault.phase} to ${fault.share}`
   }
 }

@@ -6,12 +6,9 @@ import type { PrivateRabbitmq } from '../../estate/private-rabbitmq.ts'
 import type { PrivateRedis } from '../../estate/private-redis.ts'
 import { descendantsOf } from '../../estate/process-table.ts'
 import { advancePhase, phaseStatus, rollbackPhase } from '../../flags/phase-journal.ts'
-import { findPhase } from '../../flags/phases.ts'
 import { createLog } from '../../runtime/log.ts'
 import { createPool, type Pool } from '../../runtime/postgres.ts'
-import { describeFault, type Fault, type PlannedFault } from './fault-plan.ts'
-
-const phase = findPhase('orders-direct')
+import { describeFault, type Fault, type FlippedPhase, type PlannedFault } from './fault-plan.ts'
 
 export interface Servers {
   readonly redis?: PrivateRedis
@@ -111,19 +108,19 @@ export class FaultRunner {
         await this.#hitServer(fault)
         return
       case 'flip':
-        await this.#flip(fault.share)
+        await this.#flip(fault.phase, fault.share)
         return
       default:
         fault satisfies never
     }
   }
 
-  async #flip(share: string): Promise<void> {
+  async #flip(phase: FlippedPhase, share: string): Promise<void> {
     const wanted = parseShare(share)!
     const move = {
       ledger: this.#ledger,
-      seam: this.#shop,
-      phase: phase.id,
+      seam: phase === 'orders-direct' ? this.#shop : this.#ledger,
+      phase,
       who: 'chaos',
       why: 'storm',
     }
