@@ -23,12 +23,15 @@ export interface Settlement {
   readonly reason: string | undefined
 }
 
+// One look at the clock: a hop that takes no time must not end before it began.
 const insert = (state: 'received' | 'diverted'): string => `
-  INSERT INTO bridge_inbox (queue, msg_key, order_id, routing_key, exchange, status, state, body, properties, redelivered, source_at, settled_at)
+  INSERT INTO bridge_inbox (queue, msg_key, order_id, routing_key, exchange, status, state, body, properties, redelivered, source_at,
+    received_at, settled_at)
   SELECT $1, i.msg_key, i.order_id, i.routing_key, i.exchange, i.status, '${state}', i.body, i.properties, i.redelivered, i.source_at,
-    ${state === 'received' ? 'NULL' : 'clock_timestamp()'}
+    c.now, ${state === 'received' ? 'NULL' : 'c.now'}
   FROM unnest($2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::jsonb[], $9::bool[], $10::timestamptz[])
-    WITH ORDINALITY AS i(msg_key, order_id, routing_key, exchange, status, body, properties, redelivered, source_at, n)
+    WITH ORDINALITY AS i(msg_key, order_id, routing_key, exchange, status, body, properties, redelivered, source_at, n),
+    (SELECT clock_timestamp() AS now OFFSET 0) c
   ORDER BY i.n
   ON CONFLICT (queue, msg_key) DO NOTHING`
 const insertReceived = `${insert('received')} RETURNING id`
