@@ -20,6 +20,8 @@ export interface OrderStatusRow {
   readonly currency: string | null
   /** The event whose price the row has; 0 = none of ours. */
   readonly priceId: number
+  /** What a person has accepted and the row has had: judged again, it may not undo what came since. */
+  readonly acceptedIds?: readonly number[]
 }
 
 /**
@@ -38,6 +40,8 @@ export interface Judged {
     | { readonly status: string; readonly price: string | null; readonly currency: string | null }
     | undefined
   readonly priceId: number
+  /** What a person has accepted and the row has now. */
+  readonly acceptedIds: readonly number[]
   readonly verdicts: ReadonlyMap<number, Verdict>
 }
 
@@ -46,14 +50,16 @@ const approved = statusRank('MANUFACTURING_APPROVED')
 
 /**
  * The closed table of statuses and setters, applied to what is open of one order, in the order of arrival. A status only goes
- * forward and a price only to a later event, so judging the same events again, or in two bursts instead of one, ends in the same
- * row: a replay is a no-op.
+ * forward, a price only to a later event, and what a person has accepted is set once, so judging the same events again, or in
+ * two bursts instead of one, ends in the same row: a replay is a no-op.
  */
 export function judgeStatuses(row: OrderStatusRow, events: readonly StatusEvent[]): Judged {
   const verdicts = new Map<number, Verdict>()
   let { status, price, currency, priceId } = row
   let statusBy: number | undefined
   let priceBy: number | undefined
+  const acceptedBefore = new Set(row.acceptedIds)
+  const acceptedIds: number[] = []
   for (const event of events) {
     const objection = objectionTo(event, status)
     if (objection !== undefined) {
@@ -71,18 +77,25 @@ export function judgeStatuses(row: OrderStatusRow, events: readonly StatusEvent[
     }
     const wanted = event.status ?? status
     const ahead = statusRank(wanted) - statusRank(status)
-    if (ahead > 0 || (event.accepted && ahead !== 0)) {
+    const isDone = event.accepted && acceptedBefore.has(event.id)
+    if (event.accepted && !isDone) acceptedIds.push(event.id)
+    if (ahead > 0 || (event.accepted && !isDone && ahead !== 0)) {
       supersede(verdicts, statusBy, priceBy)
       statusBy = event.id
       status = wanted
       verdict = { state: 'applied' }
-    } else if (ahead < 0) {
+    } else if (ahead < 0 && !isDone) {
       verdict = { state: 'backward', reason: `the order is ${status}` }
     }
     verdicts.set(event.id, verdict)
   }
   const changes = status !== row.status || price !== row.price || currency !== row.currency
-  return { write: changes ? { status, price, currency } : undefined, priceId, verdicts }
+  return {
+    write: changes ? { status, price, currency } : undefined,
+    priceId,
+    acceptedIds,
+    verdicts,
+  }
 }
 
 /** Of an event that was overtaken within the burst nothing is left, unless it still has the other of status and price. */

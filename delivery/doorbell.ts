@@ -25,6 +25,14 @@ export interface DoorbellOptions {
   readonly log: Log
 }
 
+export interface ListenOptions extends DoorbellOptions {
+  readonly concurrency?: number
+  /** A job whose listener has not renewed its lock for this long is run again by whoever looks next. Default 30 s. */
+  readonly lockMs?: number
+  /** How often somebody looks. Default 5 s. */
+  readonly stalledMs?: number
+}
+
 export interface DoorbellListener {
   /** False while the doorbell can't be heard: then the ledger is polled. */
   healthy(): Promise<boolean>
@@ -38,6 +46,13 @@ export type DoorbellKind = 'redis' | 'postgres'
 interface RingData {
   /** `<orderId>.<gen>`, nothing else: a job carries ids only. */
   orders: string[]
+}
+
+interface RunningJob {
+  readonly id?: string
+  readonly data: RingData
+  /** How often its lock was lost: it may still run elsewhere, in a process that was too busy to renew it. */
+  readonly stalledCounter: number
 }
 
 // One job names up to this many orders. The claim behind it is one statement, whatever the number.
@@ -104,7 +119,7 @@ export class Doorbell {
  * for ever.
  */
 export function listenToDoorbell(
-  options: DoorbellOptions & { readonly concurrency?: number },
+  options: ListenOptions,
   onRings: (rings: Ring[]) => Promise<void>,
 ): DoorbellListener {
   const kind = doorbellKind(options.url)
@@ -131,15 +146,18 @@ export function listenToDoorbell(
     worker = undefined
     probe = undefined
   }
-  const processor = async (job: { data: RingData }): Promise<void> =>
-    onRings(job.data.orders.flatMap(readRing))
+  const processor = async (job: RunningJob): Promise<void> => {
+    if (job.stalledCounter > 0)
+      options.log.info('ring_again', { job: job.id, stalled: job.stalledCounter })
+    await onRings(job.data.orders.flatMap(readRing))
+  }
   const open = (): Worker => {
     const settings: WorkerOptions = {
       ...connection(options, 'listen'),
       // BullMQ's PostgreSQL backend is young: measured without lost or failed jobs at this concurrency.
       concurrency: options.concurrency ?? (kind === 'postgres' ? 4 : 16),
-      lockDuration: 30_000,
-      stalledInterval: 5000,
+      lockDuration: options.lockMs ?? 30_000,
+      stalledInterval: options.stalledMs ?? 5000,
       maxStalledCount: 100,
       drainDelay: 1,
     }

@@ -25,6 +25,7 @@ export interface OrderTimeline<InShop, InMes> {
   readonly owner: { readonly id: number; readonly host: string; readonly pid: number } | undefined
   readonly deadReason: unknown
   readonly hops: readonly Hop[]
+  /** The sum of the hops: to the end of the last one, or to now while the order is in one. */
   readonly endToEndMs: number
   /** In the hop it is in now, so long. */
   readonly inCurrentHopMs: number | undefined
@@ -38,7 +39,7 @@ export interface OrderTimeline<InShop, InMes> {
     | undefined
   /** Each status and price that the MES told, from there to the Shop. */
   readonly wayBack: readonly StatusTrip[]
-  /** What the front door saw of the order. */
+  /** What the front door saw of the order, the latest of it. */
   readonly passes: readonly {
     hop: string
     enter: Instant
@@ -49,6 +50,8 @@ export interface OrderTimeline<InShop, InMes> {
   readonly shop: Seen<InShop>
   readonly mes: Seen<InMes>
 }
+
+const latestPasses = 100
 
 const ms = (column: string): string => `(extract(epoch FROM ${column}) * 1000)::float8`
 
@@ -77,9 +80,10 @@ export async function orderTimeline<InShop, InMes>(
     deliveredAt: row.deliveredAt ?? undefined,
     sendingAt: row.sendingAt ?? undefined,
   }
-  const hops = orderHops(times, messages)
-  const end = hops.findLast((hop) => hop.leave !== undefined)?.leave ?? row.submittedAt
-  const open = hops.at(-1)
+  const hops = orderHops(times, messages).map((hop) =>
+    hop.leave === undefined ? { ...hop, ms: row.now - hop.enter } : hop,
+  )
+  const last = hops.at(-1)
   return {
     orderId,
     path: row.path,
@@ -93,9 +97,8 @@ export async function orderTimeline<InShop, InMes>(
         : { id: row.ownerId, host: row.host ?? 'unknown', pid: row.pid ?? 0 },
     deadReason: row.deadReason ?? undefined,
     hops,
-    endToEndMs: end - row.submittedAt,
-    inCurrentHopMs:
-      open !== undefined && open.leave === undefined ? row.now - open.enter : undefined,
+    endToEndMs: (last === undefined ? row.submittedAt : (last.leave ?? row.now)) - row.submittedAt,
+    inCurrentHopMs: last?.leave === undefined ? last?.ms : undefined,
     messages,
     statuses:
       row.statusPath === null
@@ -209,8 +212,10 @@ interface EventRow {
 async function readEvents(ledger: Pool, orderId: string): Promise<EventRow[]> {
   const { rows } = await ledger.query<EventRow>(
     `SELECT kind, hop, actor, ${ms('at')} AS at, ${ms('left_at')} AS "leftAt", detail
-     FROM order_event WHERE order_id = $1 ORDER BY seq LIMIT 500`,
-    [orderId],
+     FROM (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY seq DESC) AS n FROM order_event WHERE order_id = $1) e
+     -- A page that is asked for again and again must not hide what was done about the order.
+     WHERE kind = 'note' OR n <= $2 ORDER BY seq`,
+    [orderId, latestPasses],
   )
   return rows
 }

@@ -20,11 +20,13 @@ export async function inspectRedis(url: string): Promise<Finding[]> {
     const facts = parseInfo(await redis.info())
     // CONFIG is often forbidden on a managed server; INFO knows nearly as much.
     const appendonly = await setting(redis, 'appendonly')
+    const appendfsync = await setting(redis, 'appendfsync')
     const policy = (await setting(redis, 'maxmemory-policy')) ?? facts['maxmemory_policy']
     return judgeRedis({
       ...facts,
       ...(policy === undefined ? {} : { maxmemory_policy: policy }),
       ...(appendonly === undefined ? {} : { appendonly }),
+      ...(appendfsync === undefined ? {} : { appendfsync }),
     })
   } catch (error) {
     const says = lost?.message ?? (error instanceof Error ? error.message : String(error))
@@ -77,6 +79,7 @@ export function judgeRedis(facts: Readonly<Record<string, string>>): Finding[] {
       role,
       'QUEUE_URL must name the master: a replica takes no jobs',
     ),
+    ...judgeAppendfsync(facts['appendfsync']),
     ...persisted
       .filter(([name]) => facts[name] !== undefined)
       .map(([name, what]) =>
@@ -88,6 +91,15 @@ export function judgeRedis(facts: Readonly<Record<string, string>>): Finding[] {
         ),
       ),
   ]
+}
+
+/** Unknown where CONFIG is forbidden: INFO does not tell. A ring that is lost costs time, not an order: a warning. */
+function judgeAppendfsync(says: string | undefined): Finding[] {
+  const subject = 'Redis appendfsync'
+  if (says === undefined) return []
+  if (says !== 'no') return [{ level: 'ok', subject, says }]
+  const fix = 'CONFIG SET appendfsync everysec: the kernel may hold half a minute of rings back'
+  return [{ level: 'warn', subject, says, fix }]
 }
 
 function check(safe: boolean, what: string, says: string, fix: string): Finding {

@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
+import { StranglerError } from '../contracts/errors.ts'
 import { inheritedEnvironment } from '../runtime/config.ts'
 import { type NodeProcess, spawnNode } from './child-process.ts'
 import { startEmbeddedPostgres } from './embedded-postgres.ts'
@@ -37,6 +38,7 @@ export const processNames = [
   'courier',
   'watch',
   'applier',
+  'shadow',
 ] as const
 export type ProcessName = (typeof processNames)[number]
 
@@ -124,12 +126,7 @@ async function build(
   const databases = await createDatabases(postgres, prefix)
   const brokerUrl = options.amqpUrl ?? postgres.urlFor(`${prefix}broker`, 'broker_user')
   if (options.amqpUrl === undefined) await prepareEmbeddedBroker(databases.broker)
-  else
-    await run(
-      process.execPath,
-      [join(root, 'legacy/broker/declare-amqp.ts'), options.amqpUrl, '--anew', ...leftovers],
-      inheritedEnvironment(),
-    )
+  else await declareOnRabbitmq(options.amqpUrl)
   const queueUrl = options.queueUrl ?? postgres.urlFor(`${prefix}doorbell`, 'doorbell_user')
   step('databases and roles are made')
 
@@ -261,6 +258,11 @@ async function build(
         ...queuePrefix,
       }),
     },
+    shadow: {
+      file: 'adapters/statuses/main.ts',
+      args: ['shadow'],
+      env: () => ({ LEDGER_URL: ledgerAs('shadow'), SHOP_URL: shopAs('shadow') }),
+    },
   }
   const launch = async (
     name: ProcessName,
@@ -319,6 +321,18 @@ async function build(
       strangler(args, { ...operatorEnvironment, ...environment }),
     stop: () => undoAll(undo),
   }
+}
+
+/** Makes the legacy topology anew. The URL goes in the environment: it holds a password, and arguments are for all to see. */
+async function declareOnRabbitmq(amqpUrl: string): Promise<void> {
+  const { code, stderr } = await run(
+    process.execPath,
+    [join(root, 'legacy/broker/declare-amqp.ts'), '--anew', ...leftovers],
+    { ...inheritedEnvironment(), BROKER_URL: amqpUrl },
+    true,
+  )
+  if (code !== 0)
+    throw new StranglerError(code === 3 ? 'broker_unreachable' : 'refused', stderr.trim())
 }
 
 function strangler(

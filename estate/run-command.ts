@@ -1,5 +1,7 @@
 import { spawn } from 'node:child_process'
 
+import { withoutSecrets } from '../runtime/log.ts'
+
 export interface CommandResult {
   readonly code: number
   readonly stdout: string
@@ -26,7 +28,10 @@ export function run(
     child.on('error', reject)
     child.on('close', (code, signal) => {
       if (code === 0 || (anyCode && code !== null)) resolve({ code: code ?? 1, stdout, stderr })
-      else reject(new Error(`${args.join(' ')} ended with ${code ?? signal}:\n${stderr}`))
+      else {
+        const says = `${args.join(' ')} ended with ${code ?? signal}:\n${stderr}`
+        reject(new Error(withoutSecrets(says)))
+      }
     })
   })
 }

@@ -9,6 +9,8 @@ interface PoolOptions {
   /** Shown in pg_stat_activity, so that a person sees whose statement it is. */
   readonly name: string
   readonly max?: number
+  /** A transaction that its owner, frozen or cut off, leaves idle for longer is ended by the server, and its locks with it. */
+  readonly idleInTransactionMs?: number
   readonly log: Log
 }
 
@@ -22,6 +24,9 @@ export function createPool(url: string, options: PoolOptions): Pool {
     keepAlive: true,
     // A generic plan made while a table was small scans it whole when it has grown; planning a batch costs a tenth of a millisecond.
     options: '-c plan_cache_mode=force_custom_plan',
+    ...(options.idleInTransactionMs === undefined
+      ? {}
+      : { idle_in_transaction_session_timeout: options.idleInTransactionMs }),
   })
   pool.on('error', (error) =>
     options.log.warn('idle_connection_lost', { pool: options.name, reason: error.message }),
@@ -57,12 +62,18 @@ export async function inTransaction<Result>(
   }
 }
 
-/** True for errors that say "the server is away", not "the statement is wrong": only these are worth repeating. */
+/**
+ * True for errors that say "the server is away", not "the statement is wrong": only these are worth repeating. FATAL is what a
+ * server says that ends a session or lets none begin, whatever the reason.
+ */
 export function isConnectionError(error: unknown): boolean {
   if (!(error instanceof Error)) return false
   const code = 'code' in error ? String(error.code) : ''
   return (
-    /^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOTFOUND|57P0[1-5]|08\d{3}|53300)$/.test(code) ||
+    ('severity' in error && error.severity === 'FATAL') ||
+    /^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOTFOUND|57P0[1-5]|25P03|08\d{3}|53300)$/.test(
+      code,
+    ) ||
     /Connection terminated|timeout exceeded when trying to connect|connection timeout|not queryable/i.test(
       error.message,
     )

@@ -2,17 +2,22 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { parseArgs } from 'node:util'
 
+import { StranglerError } from '../contracts/errors.ts'
 import { EstateOracle } from '../estate/estate-oracle.ts'
-import { startEstate } from '../estate/estate.ts'
+import { type Estate, startEstate } from '../estate/estate.ts'
 import { violations } from '../estate/invariants.ts'
 import { placeOrder, staff } from '../estate/people.ts'
+import { withClient } from '../estate/postgres-server.ts'
 import { findRabbitmqServer, startPrivateRabbitmq } from '../estate/private-rabbitmq.ts'
 import { findRedisServer, startPrivateRedis } from '../estate/private-redis.ts'
 import { writeSampleModels } from '../estate/sample-models.ts'
 import { planFaults } from './chaos/fault-plan.ts'
 import { FaultRunner } from './chaos/fault-runner.ts'
+import { Redriven } from './chaos/redriven.ts'
+import { readGuard, verdictOf } from './chaos/verdict.ts'
+import { parseOnlyOptions } from './command-line/parse-options.ts'
+import { runScript } from './command-line/run-script.ts'
 
 const usage = `npm run chaos -- [options]
 
@@ -26,54 +31,69 @@ frozen and the phase flips back and forth; then heals, reconciles, and judges by
   --json         only the result on stdout
 
 The MES guard is in: the MES of the estate, like any that does not deduplicate, would double an order by itself when a broker
-delivers a message once more after a crash. What the guard dropped is reported, told apart by the broker's own flag.
+delivers a message once more after a crash. What the guard dropped is reported, told apart by the broker's own flag: what the broker
+delivered again is allowed, what was sent a second time counts as doubled. CRM loses an order when it is killed between its mark and
+its send; "reconcile --redrive" runs until all is closed, and which orders it had to set going again is reported.
 
 Exit codes: 0 nothing lost, nothing doubled, every order closed; 1 a difference; 2 bad usage or it could not run.`
 
-const { values } = parseArgs({
-  options: {
-    orders: { type: 'string', default: '20000' },
-    faults: { type: 'string', default: '50' },
-    seed: { type: 'string', default: '1' },
-    real: { type: 'boolean', default: false },
-    json: { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
-  },
+const args = process.argv.slice(2)
+await runScript('chaos', args, async () => {
+  const values = parseOnlyOptions(
+    {
+      orders: { type: 'string' },
+      faults: { type: 'string' },
+      seed: { type: 'string' },
+      real: { type: 'boolean' },
+      json: { type: 'boolean' },
+      help: { type: 'boolean' },
+    },
+    args,
+  )
+  if (values.help === true) {
+    process.stdout.write(`${usage}\n`)
+    return 0
+  }
+  return chaos({
+    orders: wholeNumber('orders', values.orders ?? '20000', 1),
+    faults: wholeNumber('faults', values.faults ?? '50', 0),
+    seed: wholeNumber('seed', values.seed ?? '1', 0),
+    real: values.real === true,
+  })
 })
-const numbers = {
-  orders: Number(values.orders),
-  faults: Number(values.faults),
-  seed: Number(values.seed),
+
+interface Plan {
+  readonly orders: number
+  readonly faults: number
+  readonly seed: number
+  readonly real: boolean
 }
-if (values.help) {
-  process.stdout.write(`${usage}\n`)
-} else if (
-  Object.values(numbers).some((value) => !Number.isInteger(value) || value < 0) ||
-  numbers.orders === 0
-) {
-  process.stderr.write(`expected whole numbers for --orders, --faults and --seed\n\n${usage}\n`)
-  process.exitCode = 2
-} else {
-  process.exitCode = await chaos()
+
+function wholeNumber(option: string, given: string, least: number): number {
+  const value = Number(given)
+  if (/^\d+$/.test(given) && Number.isSafeInteger(value) && value >= least) return value
+  throw new StranglerError(
+    'invalid_argument',
+    `--${option} expected to be a whole number from ${least}, got ${given}`,
+  )
 }
 
 function say(line: string): void {
   process.stderr.write(`${line}\n`)
 }
 
-async function chaos(): Promise<number> {
+async function chaos(numbers: Plan): Promise<number> {
   const began = performance.now()
   const undo: (() => Promise<void>)[] = []
   try {
-    if (values.real && (findRedisServer() === undefined || findRabbitmqServer() === undefined)) {
-      say('--real needs redis-server and rabbitmq-server on this machine')
-      return 2
+    if (numbers.real && (findRedisServer() === undefined || findRabbitmqServer() === undefined)) {
+      throw new StranglerError('refused', '--real needs redis-server and rabbitmq-server here')
     }
-    const redis = values.real
+    const redis = numbers.real
       ? await startPrivateRedis({ appendonly: 'everysec', policy: 'noeviction' })
       : undefined
     if (redis !== undefined) undo.push(() => redis.stop())
-    const rabbitmq = values.real ? await startPrivateRabbitmq() : undefined
+    const rabbitmq = numbers.real ? await startPrivateRabbitmq() : undefined
     if (rabbitmq !== undefined) undo.push(() => rabbitmq.stop())
     const estate = await startEstate({
       ...(redis === undefined ? {} : { queueUrl: redis.url }),
@@ -100,7 +120,7 @@ async function chaos(): Promise<number> {
     undo.push(() => rm(models, { recursive: true, force: true }))
     const files = await writeSampleModels(models)
 
-    const servers = values.real
+    const servers = numbers.real
       ? (['postgres', 'redis', 'rabbitmq'] as const)
       : (['postgres'] as const)
     const plan = planFaults({ ...numbers, servers })
@@ -113,7 +133,13 @@ async function chaos(): Promise<number> {
       plan,
       say,
     )
-    const people = staff(estate.pages, { pauseMs: 20 })
+    // Enough people, each with a stack of orders in hand, that the servers and not the pages are the limit.
+    const people = staff(estate.pages, {
+      peoplePerDesk: 8,
+      pagesAtOnce: 10,
+      pauseMs: 200,
+      idleMs: 500,
+    })
     const oracle = new EstateOracle(estate)
 
     let left = numbers.orders
@@ -140,25 +166,26 @@ async function chaos(): Promise<number> {
     await faults.finish()
     say('  all submitted, all faults done: healing')
 
-    let redriven = 0
+    const redriven = new Redriven()
     let closed = -1
     let movedAt = performance.now()
     let redrivenAt = Number.NEGATIVE_INFINITY
     for (;;) {
-      const { orders } = await oracle.findings()
-      if (orders.closed === orders.submitted && orders.inDoubt === 0) break
-      const now = performance.now()
-      if (orders.closed !== closed) {
-        closed = orders.closed
-        movedAt = now
-      } else if (now - movedAt > 180_000) {
+      const now = await oracle.progress()
+      if (now.closed === now.submitted && now.inDoubt === 0) break
+      const at = performance.now()
+      const moving = now.closed !== closed
+      if (moving) {
+        closed = now.closed
+        movedAt = at
+      } else if (at - movedAt > 180_000) {
         break
       }
       say(
-        `  ${orders.closed} of ${orders.submitted} closed, ${orders.lost} not in the MES yet, ${orders.inDoubt} in doubt`,
+        `  ${now.closed} of ${now.submitted} closed, ${now.submitted - now.arrived} not in the MES yet, ${now.inDoubt} in doubt`,
       )
       // It walks everything: not while people are still busy closing what is well.
-      if (now - redrivenAt > 30_000) {
+      if (!moving && at - redrivenAt > 15_000) {
         const result = await estate.strangler(
           'reconcile',
           '--redrive',
@@ -166,7 +193,8 @@ async function chaos(): Promise<number> {
           '10s',
           '--json',
         )
-        redriven += redrivenBy(result.stdout)
+        // A source may be away in this round: the next round tells.
+        redriven.add(result.stdout)
         redrivenAt = performance.now()
       }
       await delay(3000)
@@ -175,48 +203,43 @@ async function chaos(): Promise<number> {
 
     const findings = await oracle.findings()
     const broken = await violations(estate, 'quiet')
-    const guard: unknown = JSON.parse(
+    const guard = readGuard(
       (await estate.stranglerWith(asMesOwner, 'mes-guard', 'status', '--json')).stdout,
     )
-    const { orders } = findings
-    const good =
-      orders.submitted === numbers.orders &&
-      orders.closed === orders.submitted &&
-      orders.lost === 0 &&
-      orders.duplicated === 0 &&
-      orders.inDoubt === 0 &&
-      broken.length === 0
+    const { held, orders } = verdictOf({
+      wanted: numbers.orders,
+      orders: findings.orders,
+      guard,
+      brokenInvariants: broken.length,
+    })
     const seconds = Math.round((performance.now() - began) / 1000)
     say(
       `${orders.submitted} orders, ${numbers.faults} faults, ${faults.flips} flips, ${seconds} s: ` +
-        `${orders.lost} lost, ${orders.duplicated} doubled, ${orders.closed} closed, ${orders.inDoubt} in doubt. ${good ? 'HELD.' : 'BROKEN.'}`,
+        `${orders.lost} lost, ${orders.duplicated} doubled, ${orders.closed} closed, ${orders.inDoubt} in doubt. ${held ? 'HELD.' : 'BROKEN.'}`,
+    )
+    say(
+      `  the broker delivered ${guard.droppedRedeliveries} orders again, ${guard.droppedSecondSends} were sent a second time (all dropped by the MES guard); ` +
+        `redriven: ${JSON.stringify(redriven.counts)}`,
     )
     for (const each of broken)
       say(`  broken: ${each.invariant}: ${each.orderIds.slice(0, 10).join(' ')}`)
-    if (!good)
-      for (const id of findings.openIds.slice(0, 10))
+    if (!held)
+      for (const id of [...(await sentTwice(estate)), ...findings.openIds].slice(0, 10))
         say((await estate.strangler('order', id)).stdout)
     process.stdout.write(
-      `${JSON.stringify({ seed: numbers.seed, orders, faults: faults.done, flips: faults.flips, redriven, guard, broken, parts: estate.parts, seconds })}\n`,
+      `${JSON.stringify({ seed: numbers.seed, orders, faults: faults.done, flips: faults.flips, redriven: redriven.counts, guard, broken, parts: estate.parts, seconds })}\n`,
     )
-    return good ? 0 : 1
+    return held ? 0 : 1
   } finally {
     for (const each of undo.toReversed()) await each()
   }
 }
 
-function redrivenBy(stdout: string): number {
-  try {
-    const report: unknown = JSON.parse(stdout)
-    if (
-      typeof report === 'object' &&
-      report !== null &&
-      'redriven' in report &&
-      Array.isArray(report.redriven)
+async function sentTwice(estate: Estate): Promise<string[]> {
+  return withClient(estate.databases.mes, async (client) => {
+    const { rows } = await client.query<{ id: string }>(
+      `SELECT DISTINCT order_id::text AS id FROM strangler.dropped_duplicate WHERE NOT redelivered LIMIT 10`,
     )
-      return report.redriven.length
-  } catch {
-    // A source was away in this round: the next round tells.
-  }
-  return 0
+    return rows.map((row) => row.id)
+  })
 }

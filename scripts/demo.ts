@@ -1,13 +1,14 @@
 import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { parseArgs } from 'node:util'
 
-import { StranglerError } from '../contracts/errors.ts'
+import { asStranglerError, StranglerError } from '../contracts/errors.ts'
 import { type Estate, startEstate } from '../estate/estate.ts'
 import { connectPostgresServer } from '../estate/postgres-server.ts'
 import { writeSampleModels } from '../estate/sample-models.ts'
 import { optional, readConfig, url } from '../runtime/config.ts'
+import { parseOnlyOptions } from './command-line/parse-options.ts'
+import { runScript } from './command-line/run-script.ts'
 import { type DemoOutcome, runDemo } from './demo/demo-run.ts'
 import { Progress } from './demo/progress.ts'
 import { type InvoiceOrder, readOrders, sampleOrders } from './demo/read-orders.ts'
@@ -15,8 +16,8 @@ import { type InvoiceOrder, readOrders, sampleOrders } from './demo/read-orders.
 const usage = `npm run demo -- [options]
 
 Brings up the whole estate (Shop, CRM, MES, their databases and broker, the proxy, the bridge, the ledger and its couriers),
-drives orders through all ten statuses while phase 1 moves 0 % -> 10 % -> 50 % -> 100 % -> 0 % -> 100 % and couriers are killed,
-reconciles, and says whether an order was lost or doubled.
+drives orders through all ten statuses while phase 1 and then phase 2 move 0 % -> 10 % -> 50 % -> 100 % -> 0 % -> 100 % and couriers
+and appliers are killed, reconciles, and says whether an order was lost or doubled, or shows a status or price that is not the MES's.
 
   --orders FILE.csv   orders from a day file of UCI "Online Retail" (an invoice is an order)
   --models DIR        3D models to upload, in turn; without it a few are made
@@ -32,27 +33,21 @@ Exit codes: 0 nothing lost, nothing doubled, every order closed; 1 a difference;
 
 const progress = new Progress()
 
-try {
-  process.exitCode = await demo()
-} catch (error) {
-  progress.say(error instanceof Error ? error.message : String(error))
-  if (!(error instanceof StranglerError))
-    progress.say(error instanceof Error ? (error.stack ?? '') : '')
-  process.exitCode = 2
-}
+await runScript('demo', process.argv.slice(2), demo)
 
 async function demo(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
+  const values = parseOnlyOptions(
+    {
       orders: { type: 'string' },
       models: { type: 'string' },
       limit: { type: 'string' },
-      keep: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
+      keep: { type: 'boolean' },
+      json: { type: 'boolean' },
+      help: { type: 'boolean' },
     },
-  })
-  if (values.help) {
+    process.argv.slice(2),
+  )
+  if (values.help === true) {
     process.stdout.write(`${usage}\n`)
     return 0
   }
@@ -119,8 +114,8 @@ async function demo(): Promise<number> {
       return 2
     }
     const good = report(outcome, orders)
-    if (values.keep) await stayUp(running, interrupted)
     process.stdout.write(`${JSON.stringify(result(outcome, running, seconds(began)))}\n`)
+    if (values.keep === true) await stayUp(running, interrupted)
     return good ? 0 : 1
   } finally {
     await estate?.stop()
@@ -132,17 +127,20 @@ function result(outcome: DemoOutcome, estate: Estate, took: number): object {
   return {
     orders: outcome.findings.orders,
     models: { uploaded: outcome.uploaded, hashMismatch: outcome.hashMismatch },
-    perOrder: outcome.perOrder,
+    // null: too few orders to measure, or a server that does not count statements.
+    perOrder: {
+      legacy: outcome.perOrder.legacy ?? null,
+      direct: outcome.perOrder.direct ?? null,
+    },
+    statuses: outcome.statuses,
     parts: estate.parts,
-    courierKills: outcome.courierKills,
-    doubtsSettled: outcome.doubtsSettled,
-    reconcile: outcome.reconcile.code === 0 ? 'no difference' : `exit ${outcome.reconcile.code}`,
     seconds: took,
   }
 }
 
 function report(outcome: DemoOutcome, orders: readonly InvoiceOrder[]): boolean {
   const { orders: counts } = outcome.findings
+  const { statuses } = outcome
   const good =
     counts.lost === 0 &&
     counts.duplicated === 0 &&
@@ -150,17 +148,24 @@ function report(outcome: DemoOutcome, orders: readonly InvoiceOrder[]): boolean 
     outcome.hashMismatch === 0 &&
     counts.submitted === orders.length &&
     counts.closed === counts.submitted &&
+    outcome.statuses.behind === 0 &&
+    outcome.statuses.wrong === 0 &&
     outcome.reconcile.code === 0
   progress.say('\nPer order, measured at the servers:')
-  for (const path of ['legacy', 'direct'] as const) {
-    const cost = outcome.perOrder[path]
+  for (const [path, cost] of [
+    ['everything through CRM', outcome.perOrder.legacy],
+    ['orders past CRM', outcome.perOrder.direct],
+    ['orders and statuses past CRM', outcome.perOrder.statusesDirect],
+  ] as const) {
     if (cost !== undefined)
       progress.say(
-        `  ${path.padEnd(7)} ${cost.crmRequests} CRM requests, ${cost.shopStatements} statements on the Shop DB`,
+        `  ${path.padEnd(29)} ${cost.crmRequests} CRM requests, ${cost.shopStatements} statements on the Shop DB`,
       )
   }
   progress.say(
     `\n${counts.submitted} orders submitted: ${counts.legacy} through CRM, ${counts.direct} direct; ${outcome.courierKills} couriers killed, ${outcome.doubtsSettled} orders in doubt settled by evidence.` +
+      `\n${statuses.events} prices and statuses told by the MES: ${statuses.forwarded} through CRM, ${statuses.applied} direct; ${outcome.applierKills} appliers killed; ` +
+      `${statuses.behind} orders behind, ${statuses.wrong} wrong on a page or in the Shop DB, ${statuses.lateWrites} late writes of CRM stopped.` +
       `\n${counts.delivered} in the MES, ${counts.closed} closed, ${counts.lost} lost, ${counts.duplicated} doubled, ${counts.inDoubt} in doubt; ` +
       `${outcome.uploaded} models, ${outcome.hashMismatch} differ.` +
       `\n${good ? 'NO ORDER LOST, NONE DOUBLED.' : 'A DIFFERENCE: see the counts above, and `strangler reconcile`.'}`,
@@ -197,7 +202,10 @@ async function stayUp(estate: Estate, interrupted: Promise<unknown>): Promise<vo
 
 async function filesOf(directory: string): Promise<string[]> {
   const files: string[] = []
-  for (const name of (await readdir(directory)).toSorted()) {
+  const names = await readdir(directory).catch((error: unknown) => {
+    throw asStranglerError(error, 'invalid_argument')
+  })
+  for (const name of names.toSorted()) {
     const file = join(directory, name)
     const { isFile, size } = await stat(file).then((found) => ({
       isFile: found.isFile(),

@@ -84,6 +84,39 @@ test.serial(
   },
 )
 
+for (const away of [
+  'postgres://nobody:geheim@127.0.0.1:9/broker',
+  'amqp://nobody:geheim@127.0.0.1:9/estate',
+]) {
+  test.serial(
+    `a broker that does not answer (${new URL(away).protocol}) is unknown, not empty`,
+    async (t) => {
+      await ledger.query(
+        `INSERT INTO bridge (queue, state, who) VALUES ('mes.orders', 'inserted', 'nobody')
+       ON CONFLICT (queue) DO UPDATE SET state = 'inserted'`,
+      )
+      const without = { ...databases, BROKER_URL: away }
+      const json = await runStrangler(['bridge', 'status', '--json'], without, '/')
+      t.is(json.code, 3, json.err)
+      t.like(JSON.parse(json.out).bridges[0], {
+        state: 'inserted',
+        consumer: 'unknown',
+        depth: 'unknown',
+        legacyDepth: 'unknown',
+        drift: 'unknown',
+      })
+      const said = await runStrangler(['bridge', 'status'], without, '/')
+      t.is(said.code, 3)
+      t.regex(said.out, /THE BROKER WAS NOT READ/)
+      t.notRegex(said.out, /NO bridge process/)
+      const doctor = await runStrangler(['doctor'], without, '/')
+      t.regex(doctor.out, /unread +bindings of mes\.orders/)
+      t.notRegex(doctor.out, /UNSAFE +bridge mes\.orders/)
+      t.notRegex(json.out + json.err + said.out + doctor.out + doctor.err, /geheim/)
+    },
+  )
+}
+
 function as(name: string, url: string): string {
   const mine = new URL(url)
   mine.username = name
@@ -91,38 +124,44 @@ function as(name: string, url: string): string {
   return mine.href
 }
 
-test.serial('a login of the group strangler_operator can do all but migrate', async (t) => {
-  await ledger.query(
-    `CREATE ROLE ann LOGIN PASSWORD 'ann' IN ROLE strangler_operator, strangler_mes_reader`,
-  )
-  await ledger.query('TRUNCATE bridge')
-  const hers = {
-    LEDGER_URL: as('ann', urls.ledger),
-    SHOP_URL: as('ann', urls.shop),
-    MES_URL: as('ann', urls.mes),
-    BROKER_URL: urls.broker,
-  }
-  const id = randomUUID()
-  await ledger.query(
-    `INSERT INTO order_ledger (order_id, origin, source_ref, path, path_epoch, path_reason, state, routing_key, body, body_sha256,
+test.serial(
+  'a login of the group strangler_operator can do all but change the databases, and is told who may',
+  async (t) => {
+    await ledger.query(
+      `CREATE ROLE ann LOGIN PASSWORD 'ann' IN ROLE strangler_operator, strangler_mes_reader`,
+    )
+    await ledger.query('TRUNCATE bridge')
+    const hers = {
+      LEDGER_URL: as('ann', urls.ledger),
+      SHOP_URL: as('ann', urls.shop),
+      MES_URL: as('ann', urls.mes),
+      BROKER_URL: urls.broker,
+    }
+    const id = randomUUID()
+    await ledger.query(
+      `INSERT INTO order_ledger (order_id, origin, source_ref, path, path_epoch, path_reason, state, routing_key, body, body_sha256,
        submitted_at, accepted_at, rung_at, delivered_at)
      SELECT $1, 'shop', $1, 'direct', 1, '{}', 'delivered', 'order.submitted', '{}', '', at, at, at, at FROM (SELECT now() - interval '1 hour' AS at) one`,
-    [id],
-  )
-  for (const [code, ...args] of [
-    [0, 'advance', 'orders-direct', '--share', '10%', '--force'],
-    [0, 'status'],
-    [0, 'rollback', 'orders-direct'],
-    [0, 'order', id],
-    [0, 'bottleneck', '--since', '2h'],
-    [0, 'reconcile', '--redrive'],
-    [0, 'bridge', 'status'],
-    // The order that was redriven waits, and no courier runs.
-    [1, 'doctor'],
-    [2, 'migrate'],
-  ] as const) {
-    const said = await runStrangler(args, hers, '/')
-    t.is(said.code, code, `${args.join(' ')}: ${said.err}${said.out}`)
-    if (args[0] === 'doctor') t.regex(said.out, /ok +ledger migrations +all present/)
-  }
-})
+      [id],
+    )
+    for (const [code, ...args] of [
+      [0, 'advance', 'orders-direct', '--share', '10%', '--force'],
+      [0, 'status'],
+      [0, 'rollback', 'orders-direct'],
+      [0, 'order', id],
+      [0, 'bottleneck', '--since', '2h'],
+      [0, 'reconcile', '--redrive'],
+      [0, 'bridge', 'status'],
+      // The order that was redriven waits, and no courier runs.
+      [1, 'doctor'],
+      [2, 'migrate'],
+      [2, 'mes-guard', 'install'],
+    ] as const) {
+      const said = await runStrangler(args, hers, '/')
+      t.is(said.code, code, `${args.join(' ')}: ${said.err}${said.out}`)
+      if (args[0] === 'doctor') t.regex(said.out, /ok +ledger migrations +all present/)
+      if (args[0] === 'migrate') t.regex(said.err, /LEDGER_URL must be the URL of the owner/)
+      if (args[0] === 'mes-guard') t.regex(said.err, /MES_URL must be the URL of the owner/)
+    }
+  },
+)

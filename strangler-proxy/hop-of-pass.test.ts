@@ -10,7 +10,7 @@ import { httpStub } from './stub-upstream.ts'
 
 const order = '3f2b8c1e-9a4d-4e6f-8b7a-0123456789ab'
 
-test('every request that names an order leaves one pass in the ledger, and no path or person', async (t) => {
+test('every request that may have moved an order leaves one pass in the ledger, and no path or person; others leave none', async (t) => {
   const postgres = await startEmbeddedPostgres()
   t.teardown(() => postgres.stop())
   const url = await postgres.createDatabase('strangler')
@@ -24,7 +24,8 @@ test('every request that names an order leaves one pass in the ledger, and no pa
   const upstream = await httpStub(t, (request, response) => {
     request.resume()
     request.on('end', () => {
-      response.statusCode = request.method === 'PUT' ? 200 : 409
+      const refused = /^\/refused\/(\d+)/.exec(request.url ?? '')?.[1]
+      response.statusCode = Number(refused ?? (request.method === 'PUT' ? 200 : 409))
       response.end('hello')
     })
   })
@@ -33,8 +34,14 @@ test('every request that names an order leaves one pass in the ledger, and no pa
   await fetchFrom(door.ports.crm, `/api/orders/${order.toUpperCase()}/approve?by=ann@example.org`, {
     method: 'POST',
   })
-  await fetchFrom(door.ports.mes, `/people/ann/orders/${order}/x`)
-  await fetchFrom(door.ports.mes, '/')
+  await fetchFrom(door.ports.crm, `/orders/${order}/close`, { method: 'POST' })
+  await fetchFrom(door.ports.mes, `/people/ann/orders/${order}/x`, { method: 'DELETE' })
+  // What changes nothing, or names an order that nobody knows, is no step of anything's way.
+  await fetchFrom(door.ports.mes, '/', { method: 'POST' })
+  await fetchFrom(door.ports.mes, `/orders/${order}`)
+  await fetchFrom(door.ports.mes, `/orders/${order}`, { method: 'HEAD' })
+  for (const status of [400, 404, 405, 422])
+    await fetchFrom(door.ports.shop, `/refused/${status}/orders/${order}`, { method: 'POST' })
   door.terminate()
   t.is(await door.exited, 0)
 
@@ -62,8 +69,12 @@ test('every request that names an order leaves one pass in the ledger, and no pa
         detail: { method: 'POST', route: '/api/orders/:id/approve', status: 409, bytesIn: 0 },
       },
       {
+        hop: 'proxy:crm',
+        detail: { method: 'POST', route: '/orders/:id/close', status: 409, bytesIn: 0 },
+      },
+      {
         hop: 'proxy:mes',
-        detail: { method: 'GET', route: '/*/orders/:id/*', status: 409, bytesIn: 0 },
+        detail: { method: 'DELETE', route: '/*/orders/:id/*', status: 409, bytesIn: 0 },
       },
     ].map(({ hop, detail }) => ({
       order_id: order,

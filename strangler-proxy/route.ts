@@ -11,6 +11,8 @@ export interface Route {
 /** The paths of the legacy systems that name an order, as data. Any other passes as well, under a general name. */
 const orderPaths = new Set([
   '/orders/:id',
+  '/orders/:id/approve',
+  '/orders/:id/close',
   '/orders/:id/take',
   '/orders/:id/complete',
   '/orders/:id/pack',

@@ -43,8 +43,12 @@ const packages: Readonly<Record<string, { folders: readonly string[]; because: s
     because: 'it is the byte pump of the proxy',
   },
 }
-/** The legacy stand-ins import nothing of ours, and the launcher runs on a Node that can't read TypeScript. */
-const readsEnvironment = /^(runtime\/config\.ts|legacy\/\w+\/main\.ts|scripts\/node24\.mjs)$/
+/**
+ * The legacy stand-ins import nothing of ours, and the launcher runs on a Node that can't read TypeScript. `declare-amqp.ts` is
+ * a program of its own, like a `main.ts`: its URL holds a password, and may not be an argument.
+ */
+const readsEnvironment =
+  /^(runtime\/config\.ts|legacy\/(\w+\/main|broker\/declare-amqp)\.ts|scripts\/node24\.mjs)$/
 /** Tests, and what only tests import. */
 const ofTests = /(\.test|\/test-[\w-]+|-under-test)\.ts$|^test\//
 
@@ -55,29 +59,65 @@ interface Source {
 }
 
 function sources(): Source[] {
-  return Object.keys(directions)
-    .filter((folder) => !notYet.has(folder) || isThere(folder))
-    .flatMap((folder) =>
-      readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
-        .filter((entry) => entry.isFile() && /\.m?[jt]s$/.test(entry.name))
-        .map((entry) => join(entry.parentPath, entry.name)),
-    )
-    .filter((file) => !file.includes(`${sep}node_modules${sep}`))
-    .map((file) => ({
-      path: relative(root, file).split(sep).join('/'),
-      text: readFileSync(file, 'utf8'),
-    }))
+  return (
+    Object.keys(directions)
+      .filter((folder) => !notYet.has(folder) || isThere(folder))
+      .flatMap((folder) =>
+        readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+          .filter((entry) => entry.isFile() && /\.m?[jt]s$/.test(entry.name))
+          .map((entry) => join(entry.parentPath, entry.name)),
+      )
+      .filter((file) => !file.includes(`${sep}node_modules${sep}`))
+      // The examples at the end of this file break every rule.
+      .filter((file) => file !== import.meta.filename)
+      .map((file) => ({
+        path: relative(root, file).split(sep).join('/'),
+        text: readFileSync(file, 'utf8'),
+      }))
+  )
 }
 
 function isThere(folder: string): boolean {
   return readdirSync(root).includes(folder)
 }
 
+/** How a file may name another one: `from '...'`, `import '...'`, `import(...)`, `require(...)` and what createRequire gave. */
+const namings = [
+  /\bfrom\s*(['"])(?<name>[^'"\n]+)\1/g,
+  /\bimport\s*(['"])(?<name>[^'"\n]+)\1/g,
+  /\b(?:import|require|require\.resolve)\s*\(\s*(['"`])(?<name>[^'"`\n]+)\1/g,
+]
+
 function importsOf({ text }: Source): string[] {
-  const found = text.matchAll(
-    /(?:^|\n)\s*(?:import|export)\s(?:[^'"`;]*?\sfrom\s+)?['"]([^'"]+)['"]|\bimport\(\s*['"]([^'"]+)['"]/g,
+  const code = withoutComments(text)
+  return namings.flatMap((naming) =>
+    [...code.matchAll(naming)].map((match) => match.groups!['name']!),
   )
-  return [...found].map((match) => match[1] ?? match[2]!)
+}
+
+/** It looks for a package that may not be installed for this machine, and needs only its place. */
+const mayCreateRequire = 'estate/postgres-binaries.ts'
+
+/** Loads that no reader of text can follow. */
+const untraceable = [
+  { pattern: /\bcreateRequire\b/, says: 'uses createRequire: import says what is needed' },
+  {
+    pattern: /\bimport\s*\(\s*`[^`]*\$\{/,
+    says: 'imports a name put together at run time: nobody can see which',
+  },
+]
+
+/** The environment, by each of its names. */
+const environment = [
+  /\bprocess\s*(?:\?\.|\.)\s*env\b/,
+  /\bprocess\s*(?:\?\.)?\s*\[\s*['"`]env['"`]\s*\]/,
+  /\{[^}]*\benv\b[^}]*\}\s*=\s*process\b(?!\s*[.[?])/,
+  /\bimport\s*\{[^}]*\benv\b[^}]*\}\s*from\s*['"](?:node:)?process['"]/,
+]
+
+/** What stands in a comment is not done. A string keeps its slashes: only a line that begins as a comment is one. */
+function withoutComments(text: string): string {
+  return text.replaceAll(/^\s*\/\*\*?[\s\S]*?\*\//gm, '').replaceAll(/^\s*\/\/.*$/gm, '')
 }
 
 /** One line per thing that a file may not do. */
@@ -106,8 +146,15 @@ function violations(source: Source): string[] {
       `${source.path} imports ${name}: only ${bound.folders.join(' and ')} may, ${bound.because}`,
     )
   }
-  if (/\bprocess\.env\b/.test(source.text) && !isTest && !readsEnvironment.test(source.path)) {
+  const code = withoutComments(source.text)
+  const reads = environment.some((pattern) => pattern.test(code))
+  if (reads && !isTest && !readsEnvironment.test(source.path)) {
     wrong.push(`${source.path} reads process.env: only runtime/config.ts may`)
+  }
+  if (!isTest) {
+    for (const { pattern, says } of untraceable)
+      if (pattern.test(code) && source.path !== mayCreateRequire)
+        wrong.push(`${source.path} ${says}`)
   }
   return wrong
 }
@@ -169,6 +216,26 @@ const lawless: [string, string, string][] = [
   ['delivery/a.ts', "import { x } from 'unleash-client'", 'imports unleash-client: only flags may'],
   ['adapters/a.ts', "import { x } from 'http-proxy-middleware'", 'only strangler-proxy may'],
   ['flags/a.ts', 'const x = process.env.HOME', 'reads process.env'],
+  ['flags/a.ts', "const x = process['env'].HOME", 'reads process.env'],
+  ['flags/a.ts', "import { env } from 'node:process'", 'reads process.env'],
+  ['flags/a.ts', "import { argv, env as all } from 'process'", 'reads process.env'],
+  ['flags/a.ts', 'const { env } = process', 'reads process.env'],
+  ['delivery/a.ts', "import{x}from'../flags/phases.ts'", 'delivery may not import flags'],
+  ['delivery/a.ts', "import{x} from '../flags/phases.ts'", 'delivery may not import flags'],
+  ['delivery/a.ts', "import*as x from '../flags/phases.ts'", 'delivery may not import flags'],
+  ['delivery/a.ts', "const x = require('../flags/phases.ts')", 'delivery may not import flags'],
+  [
+    'delivery/a.ts',
+    'const x = await import(`../flags/phases.ts`)',
+    'delivery may not import flags',
+  ],
+  ['scripts/a.ts', "const x = require('bullmq')", 'imports bullmq: only delivery may'],
+  [
+    'scripts/a.ts',
+    "import { createRequire } from 'node:module'\nconst load = createRequire(import.meta.url)",
+    'uses createRequire',
+  ],
+  ['scripts/a.ts', 'const x = await import(`./${name}.ts`)', 'put together at run time'],
   ['adapters/a.ts', "import { x } from './broker/test-subjects.ts'", 'it is for tests'],
   ['flags/a.ts', "import { x } from '../test/estate-databases.ts'", 'it is for tests'],
 ]
@@ -185,6 +252,8 @@ for (const [path, text] of [
   ['flags/a.test.ts', "import { x } from '../estate/embedded-postgres.ts'"],
   ['legacy/crm/main.ts', 'run(process.env)'],
   ['runtime/config.ts', 'export const all = process.env'],
+  ['flags/a.ts', '// process.env is not read here\nconst { env } = process.report'],
+  ['delivery/a.ts', "/** import { x } from '../flags/phases.ts' */\nexport const x = 1"],
 ] as const) {
   test(`it lets pass: ${path}: ${text.split('\n')[0]}`, (t) => {
     t.deepEqual(violations({ path, text }), [])

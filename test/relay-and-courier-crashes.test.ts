@@ -1,9 +1,11 @@
 import test from 'ava'
 
 import type { Estate } from '../estate/estate.ts'
-import { descendantsOf } from '../estate/process-table.ts'
-import { expectEachOnce, moveShare, reaches, startDirectWay } from './direct-way-fixture.ts'
+import { withClient } from '../estate/postgres-server.ts'
+import { thawTree } from '../estate/process-tree.ts'
+import { expectEachOnce, moveShare, reaches, says, startDirectWay } from './direct-way-fixture.ts'
 import { submitOrders } from './shop-orders-by-sql.ts'
+import { waitUntil } from './wait-until.ts'
 
 /**
  * A process dies at each boundary of an order's direct way, with orders under way. What the boundary means for the order stands
@@ -83,6 +85,7 @@ test.serial(
     const reached = reaches(estate, 'courier', 'courier.claimed')
     const ids = await submitOrders(estate, 60)
     await reached
+    await silenced(estate)
     await estate.process('courier').terminate()
     await estate.launch('courier')
     await expectEachOnce(t, estate, ids)
@@ -101,6 +104,47 @@ test.serial('courier frozen in the middle of a send', async (t) => {
   await expectEachOnce(t, estate, ids)
 })
 
+interface Held {
+  readonly order_id: string
+  readonly state: string
+  readonly owner_id: number
+  readonly attempts: number
+  readonly gen: number
+}
+
+/** The orders that a courier has in hand. */
+function inHand(): Promise<Held[]> {
+  return withClient(estate.databases.ledger, async (client) => {
+    const { rows } = await client.query<Held>(
+      `SELECT order_id, state, owner_id, attempts, gen FROM order_ledger WHERE state = 'sending' ORDER BY order_id`,
+    )
+    return rows
+  })
+}
+
+/** Makes it look as if a courier had died with this order in hand; resolves when the watch has proved it unsent. */
+async function dieWith(id: string): Promise<void> {
+  await withClient(estate.databases.ledger, async (client) => {
+    await waitUntil(`${id} in the ledger`, async () => {
+      const { rowCount } = await client.query(
+        `WITH dead AS (INSERT INTO courier_owner (host, pid) VALUES ('gone', 1) RETURNING owner_id)
+         UPDATE order_ledger SET state = 'sending', attempts = attempts + 1, sending_at = clock_timestamp(),
+           owner_id = (SELECT owner_id FROM dead), sender = 'courier.gone.' || (SELECT owner_id FROM dead)
+         WHERE order_id = $1 AND state = 'accepted'`,
+        [id],
+      )
+      return rowCount === 1
+    })
+    await waitUntil(`${id} proved absent`, async () => {
+      const { rowCount } = await client.query(
+        `SELECT FROM order_ledger WHERE order_id = $1 AND state = 'accepted' AND gen = 1`,
+        [id],
+      )
+      return rowCount === 1
+    })
+  })
+}
+
 test.serial(
   'courier and supervisor frozen together: the life lock is still held, so nobody takes over, and both go on',
   async (t) => {
@@ -114,24 +158,54 @@ test.serial(
     await reached
     const courier = estate.process('courier')
     courier.pause()
+    const held = await inHand()
+    t.true(held.length > 0)
     const more = await submitOrders(estate, 10)
-    courier.resume()
-    const [child] = descendantsOf(courier.pid).slice(-1)
-    process.kill(child!, 'SIGCONT')
+    // The clock of this test is what the watch does with a courier that is really dead: each of these takes a takeover and a
+    // whole SETTLE_MS (which is KILL_PERIOD_MS here), so two of them are longer than both periods.
+    await dieWith(more[0]!)
+    await dieWith(more[1]!)
+    t.deepEqual(await inHand(), held, 'same owner, same attempts: nobody took them over')
+    thawTree(courier.pid)
     await expectEachOnce(t, estate, [...ids, ...more])
   },
 )
 
 test.serial(
-  'event loop of a courier blocked past every lock: the second run of the ring is a no-op',
+  'event loop of a courier blocked past the lock of its ring: the ring runs a second time elsewhere, and that is a no-op',
   async (t) => {
     await estate.process('courier').terminate()
-    await estate.launch('courier', { FAILPOINTS: 'courier.confirmed=block:4000@4' })
-    const reached = reaches(estate, 'courier', 'courier.confirmed')
-    const ids = await submitOrders(estate, 60)
-    await reached
+    // Both supervisors are patient: nobody is killed here.
+    const settings = {
+      KILL_PERIOD_MS: '600000',
+      DOORBELL_LOCK_MS: '1000',
+      DOORBELL_STALLED_MS: '500',
+    }
+    const blocked = await estate.launch('courier', {
+      ...settings,
+      FAILPOINTS: 'courier.confirmed=block:10000',
+    })
+    const other = await estate.launch('courier', settings)
+    const again = says(estate, 'courier', 'ring_again')
+    const ids: string[] = []
+    // Either of them may take a ring; sooner or later the first gets one.
+    do ids.push(...(await submitOrders(estate, 20)))
+    while (!blocked.lastLines(500).some((line) => line.includes('failpoint courier.confirmed ')))
+    await again
+    const held = await inHand()
+    t.true(held.length > 0, 'the first is still at it')
     await expectEachOnce(t, estate, ids)
-    await estate.process('courier').terminate()
+    const tried = await withClient(estate.databases.ledger, async (client) => {
+      const { rows } = await client.query<Pick<Held, 'attempts' | 'gen'>>(
+        `SELECT DISTINCT attempts, gen FROM order_ledger WHERE order_id = ANY($1::text[])`,
+        [ids],
+      )
+      return rows
+    })
+    t.deepEqual(tried, [{ attempts: 1, gen: 0 }], 'every order was claimed once')
+    t.false(blocked.lastLines(200).some((line) => line.includes('courier_died')))
+    await blocked.terminate()
+    await other.terminate()
     await estate.launch('courier')
   },
 )

@@ -6,11 +6,12 @@ import type { Estate } from '../estate/estate.ts'
 import { withClient } from '../estate/postgres-server.ts'
 import { torusStl } from '../estate/sample-models.ts'
 
-/** Puts one small model into the store and tells how the Shop would name it. */
+/** Puts one model, small unless told otherwise, into the store and tells how the Shop would name it. */
 export async function storeModel(
   estate: Estate,
+  triangles = 12,
 ): Promise<{ key: string; sha256: string; bytes: number }> {
-  const stl = torusStl(12)
+  const stl = torusStl(triangles)
   const sha256 = createHash('sha256').update(stl).digest('hex')
   const key = `models/${sha256.slice(0, 2)}/${sha256}`
   await mkdir(join(estate.modelDirectory, 'models', sha256.slice(0, 2)), { recursive: true })

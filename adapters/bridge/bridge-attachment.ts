@@ -11,7 +11,7 @@ export interface AttachmentOptions extends BridgeWorkerOptions {
 }
 
 const idleMs = 1000
-const batch = 200
+const batch = 500
 
 /** One stay at our queue: from asking to be its consumer until it is let go. Another process may have it; then it waits. */
 export class BridgeAttachment {

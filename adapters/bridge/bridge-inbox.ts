@@ -1,5 +1,7 @@
+import type { DivertedStatus } from '../../delivery/status-inbox.ts'
 import type { Client, Pool } from '../../runtime/postgres.ts'
 import { sourceTime } from '../wire/legacy-message.ts'
+import { readMesEvent } from '../wire/mes-event.ts'
 import type { Incoming } from './incoming.ts'
 import { messageKey, recurringKey } from './message-key.ts'
 import { propertiesToJson } from './stored-properties.ts'
@@ -21,14 +23,22 @@ export interface Settlement {
   readonly reason: string | undefined
 }
 
-const insert = `
-  INSERT INTO bridge_inbox (queue, msg_key, order_id, routing_key, exchange, status, state, body, properties, redelivered, source_at)
-  SELECT $1, i.msg_key, i.order_id, i.routing_key, i.exchange, i.status, 'received', i.body, i.properties, i.redelivered, i.source_at
+const insert = (state: 'received' | 'diverted'): string => `
+  INSERT INTO bridge_inbox (queue, msg_key, order_id, routing_key, exchange, status, state, body, properties, redelivered, source_at, settled_at)
+  SELECT $1, i.msg_key, i.order_id, i.routing_key, i.exchange, i.status, '${state}', i.body, i.properties, i.redelivered, i.source_at,
+    ${state === 'received' ? 'NULL' : 'clock_timestamp()'}
   FROM unnest($2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::jsonb[], $9::bool[], $10::timestamptz[])
     WITH ORDINALITY AS i(msg_key, order_id, routing_key, exchange, status, body, properties, redelivered, source_at, n)
   ORDER BY i.n
-  ON CONFLICT (queue, msg_key) DO NOTHING
-  RETURNING id`
+  ON CONFLICT (queue, msg_key) DO NOTHING`
+const insertReceived = `${insert('received')} RETURNING id`
+const insertDiverted = `
+  WITH fresh AS (${insert('diverted')} RETURNING id, msg_key, order_id, source_at, received_at)
+  INSERT INTO status_inbox (id, order_id, status, price, currency, source_at, received_at)
+  SELECT f.id, f.order_id, e.status, e.price, e.currency, f.source_at, f.received_at
+  FROM fresh f JOIN unnest($2::bytea[], $11::text[], $12::text[], $13::text[]) AS e(msg_key, status, price, currency) ON e.msg_key = f.msg_key
+  ON CONFLICT (id) DO NOTHING
+  RETURNING id, (SELECT f.msg_key FROM fresh f WHERE f.id = status_inbox.id) AS msg_key`
 
 // Ambiguity ends where the marker stands that was published after the change; ids follow the queue's order.
 const read = `
@@ -45,22 +55,11 @@ export async function receive(
   queue: string,
   batch: readonly Incoming[],
 ): Promise<InboxRow[]> {
-  const keys = await Promise.all(batch.map((incoming) => keyOf(ledger, queue, incoming)))
+  const keys = await keysOf(ledger, queue, batch)
   const { rows: inserted } = await ledger.query<{ id: string }>({
     name: 'bridge-receive',
-    text: insert,
-    values: [
-      queue,
-      keys,
-      batch.map(({ message }) => message?.orderId ?? null),
-      batch.map(({ delivery }) => delivery.routingKey.replaceAll('\0', '')),
-      batch.map(({ delivery }) => delivery.exchange.replaceAll('\0', '')),
-      batch.map(({ message }) => message?.status ?? null),
-      batch.map(({ delivery }) => delivery.body),
-      batch.map(({ delivery }) => propertiesToJson(delivery.properties)),
-      batch.map(({ delivery }) => delivery.redelivered),
-      batch.map(({ message }) => (message === undefined ? null : (sourceTime(message) ?? null))),
-    ],
+    text: insertReceived,
+    values: columnsOf(queue, keys, batch),
   })
   const fresh = new Set(inserted.map(({ id }) => id))
   const { rows } = await ledger.query<{
@@ -74,6 +73,65 @@ export async function receive(
     const row = byKey.get(key.toString('hex'))!
     return { id: row.id, state: row.state, fresh: fresh.has(row.id), ambiguous: row.ambiguous }
   })
+}
+
+/**
+ * Stores statuses that go no further, settled, with their rows in the status inbox: one commit. Returns the ids of those that
+ * were not there before, and undefined for the others, which an earlier delivery has brought.
+ */
+export async function receiveDiverted(
+  ledger: Pool,
+  queue: string,
+  batch: readonly Incoming[],
+): Promise<(string | undefined)[]> {
+  const keys = await keysOf(ledger, queue, batch)
+  const events = batch.map(statusOf)
+  const { rows } = await ledger.query<{ id: string; msg_key: Buffer }>({
+    name: 'bridge-divert',
+    text: insertDiverted,
+    values: [
+      ...columnsOf(queue, keys, batch),
+      events.map(({ status }) => status ?? null),
+      events.map(({ price }) => price ?? null),
+      events.map(({ currency }) => currency ?? null),
+    ],
+  })
+  const fresh = new Map(rows.map(({ id, msg_key: key }) => [key.toString('hex'), id]))
+  return keys.map((key) => {
+    const name = key.toString('hex')
+    const id = fresh.get(name)
+    // The same message twice in one batch has one row.
+    fresh.delete(name)
+    return id
+  })
+}
+
+/** @param incoming one that `isStatus` */
+export function statusOf({ delivery, message }: Incoming): Omit<DivertedStatus, 'id'> {
+  return {
+    orderId: message?.orderId ?? '',
+    sourceAt: message === undefined ? undefined : sourceTime(message),
+    ...readMesEvent(delivery.routingKey, delivery.body),
+  }
+}
+
+function columnsOf(queue: string, keys: readonly Buffer[], batch: readonly Incoming[]): unknown[] {
+  return [
+    queue,
+    keys,
+    batch.map(({ message }) => message?.orderId ?? null),
+    batch.map(({ delivery }) => delivery.routingKey.replaceAll('\0', '')),
+    batch.map(({ delivery }) => delivery.exchange.replaceAll('\0', '')),
+    batch.map(({ message }) => message?.status ?? null),
+    batch.map(({ delivery }) => delivery.body),
+    batch.map(({ delivery }) => propertiesToJson(delivery.properties)),
+    batch.map(({ delivery }) => delivery.redelivered),
+    batch.map(({ message }) => (message === undefined ? null : (sourceTime(message) ?? null))),
+  ]
+}
+
+function keysOf(ledger: Pool, queue: string, batch: readonly Incoming[]): Promise<Buffer[]> {
+  return Promise.all(batch.map((incoming) => keyOf(ledger, queue, incoming)))
 }
 
 /**

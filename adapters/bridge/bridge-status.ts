@@ -1,3 +1,6 @@
+import { StranglerError } from '../../contracts/errors.ts'
+import { withoutSecrets } from '../../runtime/log.ts'
+import { isConnectionError } from '../../runtime/postgres.ts'
 import type { Pool } from '../../runtime/postgres.ts'
 import type { Broker, QueueDepth } from '../broker/port.ts'
 import { bridgeQueue } from '../wire/legacy-topology.ts'
@@ -21,13 +24,15 @@ export interface BridgeStatus {
   readonly state: BridgeState
   readonly topologyChanges: number
   /** A bridge process consumes our queue. */
-  readonly consumer: boolean
+  readonly consumer: boolean | 'unknown'
   /** Of our queue; undefined when there is none. */
-  readonly depth: QueueDepth | undefined
-  readonly legacyDepth: QueueDepth | undefined
+  readonly depth: QueueDepth | 'unknown' | undefined
+  readonly legacyDepth: QueueDepth | 'unknown' | undefined
   readonly messages: BridgeMessages
   /** Bindings that are not as the state wants them: a legacy service that bound its queue anew leads past the bridge. */
   readonly drift: readonly string[] | 'unknown'
+  /** Why something above is unknown: the broker, or its management API, did not answer. */
+  readonly unread: string | undefined
   readonly changedAt: string | undefined
   readonly who: string | undefined
 }
@@ -40,17 +45,33 @@ export async function bridgeStatus(options: {
   const { broker, ledger, queue } = options
   const row = await readBridge(ledger, queue)
   const state = row?.state ?? 'absent'
-  const drift = await bindingDrift(broker, queue, state === 'inserted')
-  const depth = state === 'absent' ? undefined : await depthOf(broker, bridgeQueue(queue))
+  const messages = await countMessages(ledger, queue)
+  let unread: string | undefined
+  /** What is not known must not look like what is not there. After the first silence nothing more is asked. */
+  const ask = async <Answer>(question: () => Promise<Answer>): Promise<Answer | 'unknown'> => {
+    if (unread !== undefined) return 'unknown'
+    try {
+      return await question()
+    } catch (error) {
+      if (!isAway(error)) throw error
+      unread = withoutSecrets(String(error instanceof Error ? error.message || error.name : error))
+      return 'unknown'
+    }
+  }
+  const legacyDepth = await ask(() => depthOf(broker, queue))
+  const depth =
+    state === 'absent' ? undefined : await ask(() => depthOf(broker, bridgeQueue(queue)))
+  const drift = await ask(() => bindingDrift(broker, queue, state === 'inserted'))
   return {
     queue,
     state,
     topologyChanges: row?.topologyChanges ?? 0,
-    consumer: (depth?.consumers ?? 0) > 0,
+    consumer: depth === 'unknown' ? 'unknown' : (depth?.consumers ?? 0) > 0,
     depth,
-    legacyDepth: await depthOf(broker, queue),
-    messages: await countMessages(ledger, queue),
+    legacyDepth,
+    messages,
     drift: drift ?? 'unknown',
+    unread,
     changedAt: row?.changedAt,
     who: row?.who,
   }
@@ -78,6 +99,16 @@ export async function countMessages(ledger: Pool, queue: string): Promise<Bridge
   }
 }
 
+function isAway(error: unknown): boolean {
+  if (error instanceof StranglerError) return error.code === 'broker_unreachable'
+  return isConnectionError(error)
+}
+
 async function depthOf(broker: Broker, queue: string): Promise<QueueDepth | undefined> {
-  return broker.depth(queue).catch(() => undefined)
+  try {
+    return await broker.depth(queue)
+  } catch (error) {
+    if (error instanceof StranglerError && error.code === 'not_found') return undefined
+    throw error
+  }
 }

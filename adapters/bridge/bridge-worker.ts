@@ -1,15 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
+import type { Path } from '../../contracts/order.ts'
 import { storeStatuses } from '../../delivery/status-inbox.ts'
-import type { DivertedStatus } from '../../delivery/status-inbox.ts'
 import { failpoint } from '../../runtime/failpoint.ts'
 import type { Log } from '../../runtime/log.ts'
 import { inTransaction } from '../../runtime/postgres.ts'
 import type { Pool } from '../../runtime/postgres.ts'
 import type { Consumer, Delivery } from '../broker/port.ts'
-import { sourceTime } from '../wire/legacy-message.ts'
-import { readMesEvent } from '../wire/mes-event.ts'
-import { receive, sentBefore, settle } from './bridge-inbox.ts'
+import { receive, receiveDiverted, sentBefore, settle, statusOf } from './bridge-inbox.ts'
 import type { InboxRow, Settlement } from './bridge-inbox.ts'
 import type { BridgeSender, OpenedSender } from './bridge-sender.ts'
 import { decide } from './decide.ts'
@@ -83,12 +81,16 @@ export class BridgeWorker {
 
   async #handleBatch(consumer: Consumer, batch: readonly Incoming[]): Promise<void> {
     const { ledger, queue, counters } = this.#options
-    const rows = await this.#persist(() => receive(ledger, queue, batch))
+    const paths = await this.#persist(() => this.#statusPathsOf(batch))
+    if (paths === undefined) return
+    const others = await this.#divert(consumer, batch, paths)
+    if (others === undefined || others.length === 0) return
+    const rows = await this.#persist(() => receive(ledger, queue, others))
     if (rows === undefined) return
     counters.received += rows.filter((row) => row.fresh).length
     failpoint('bridge.received')
 
-    const items = await this.#persist(() => this.#decideAll(batch, rows))
+    const items = await this.#persist(() => this.#decideAll(others, rows, paths))
     if (items === undefined) return
     const onward = items.filter(({ decision }) => decision.act === 'forward')
     const rest = items.filter(({ decision }) => decision.act !== 'forward')
@@ -96,26 +98,65 @@ export class BridgeWorker {
     await this.#forwardAll(consumer, onward)
   }
 
-  async #decideAll(batch: readonly Incoming[], rows: readonly InboxRow[]): Promise<Item[]> {
+  /** Of every order in the batch that the ledger knows and whose submit this is not: the path of its statuses, pinned now if need be. */
+  async #statusPathsOf(batch: readonly Incoming[]): Promise<Map<string, Path | null>> {
+    const { ledger } = this.#options
+    const created = ofKind(batch, createdKey)
+    // Before its statuses are looked at: they may be in the same batch.
+    if (created.length > 0) await inTransaction(ledger, (client) => openBornInMes(client, created))
+    const others = batch.filter(({ delivery }) => delivery.routingKey !== submittedKey)
+    const known = await readStatusPaths(ledger, orderIdsOf(others))
+    const undecided = orderIdsOf(batch.filter(isStatus)).filter((id) => known.get(id) === null)
+    if (undecided.length > 0) {
+      for (const [id, path] of await pinStatusPaths(ledger, undecided)) known.set(id, path)
+    }
+    return known
+  }
+
+  /**
+   * The statuses of direct orders that are here for the first time: nothing of them is sent, so all of 1 to 4 is one commit.
+   * Returns what is left to be done; undefined when a stop came first.
+   */
+  async #divert(
+    consumer: Consumer,
+    batch: readonly Incoming[],
+    paths: ReadonlyMap<string, Path | null>,
+  ): Promise<readonly Incoming[] | undefined> {
+    const { ledger, queue, counters } = this.#options
+    const direct = batch.filter(
+      (incoming) => isStatus(incoming) && paths.get(incoming.message?.orderId ?? '') === 'direct',
+    )
+    if (direct.length === 0) return batch
+    const ids = await this.#persist(() => receiveDiverted(ledger, queue, direct))
+    if (ids === undefined) return undefined
+    const diverted = direct.filter((_, index) => ids[index] !== undefined)
+    if (diverted.length > 0) {
+      counters.received += diverted.length
+      counters.diverted += diverted.length
+      failpoint('bridge.diverted')
+      this.#options.ring(ringsOf(direct, ids))
+      await consumer.ack(diverted.map(({ delivery }) => delivery))
+    }
+    const done = new Set(diverted)
+    return batch.filter((incoming) => !done.has(incoming))
+  }
+
+  async #decideAll(
+    batch: readonly Incoming[],
+    rows: readonly InboxRow[],
+    statusPaths: ReadonlyMap<string, Path | null>,
+  ): Promise<Item[]> {
     const { ledger, shop, queue } = this.#options
     const open = batch.filter((_, index) => rows[index]?.state === 'received')
     const submitted = ofKind(open, submittedKey)
     const created = ofKind(open, createdKey)
     // Their own rows: what is only received says nothing about an earlier message.
     const rowIds = rows.filter((row) => row.state === 'received').map((row) => row.id)
-    // Before its statuses are looked at: they may be in the same batch.
-    if (created.length > 0) await inTransaction(ledger, (client) => openBornInMes(client, created))
-    const others = open.filter((each) => !submitted.includes(each))
-    const [paths, known, submittedBefore, createdBefore] = await Promise.all([
+    const [paths, submittedBefore, createdBefore] = await Promise.all([
       pathsOfSubmitted(ledger, shop, submitted),
-      readStatusPaths(ledger, orderIdsOf(others)),
       sentBefore(ledger, queue, submittedKey, orderIdsOf(submitted), rowIds),
       sentBefore(ledger, queue, createdKey, orderIdsOf(created), rowIds),
     ])
-    const undecided = orderIdsOf(others.filter(isStatus)).filter((id) => known.get(id) === null)
-    if (undecided.length > 0) {
-      for (const [id, path] of await pinStatusPaths(ledger, undecided)) known.set(id, path)
-    }
     const seen = new Set<string>()
     return batch.map((incoming, index) => {
       const row = rows[index]!
@@ -126,9 +167,9 @@ export class BridgeWorker {
       const before = incoming.delivery.routingKey === createdKey ? createdBefore : submittedBefore
       const decision = decide(incoming, {
         row,
-        path: (isStatus(incoming) ? known.get(orderId) : paths.get(orderId)) ?? undefined,
+        path: (isStatus(incoming) ? statusPaths.get(orderId) : paths.get(orderId)) ?? undefined,
         sentBefore: before.has(orderId),
-        inLedger: known.has(orderId),
+        inLedger: statusPaths.has(orderId),
       })
       const kind = incoming.delivery.routingKey
       const goesOn = decision.act === 'forward' || decision.act === 'hold'
@@ -209,14 +250,22 @@ export class BridgeWorker {
         )
         const went = taken.map(({ item }) => item.incoming)
         await markDelivered(client, orderIdsOf(ofKind(went, submittedKey)))
-        await storeStatuses(client, diverted.map(statusOf))
+        await storeStatuses(
+          client,
+          diverted.map(({ item }) => ({ id: item.row.id, ...statusOf(item.incoming) })),
+        )
       })
       return true
     })
     if (done === undefined) return false
     this.#count(open)
     failpoint('bridge.settled')
-    this.#options.ring(ringsOf(diverted))
+    this.#options.ring(
+      ringsOf(
+        diverted.map(({ item }) => item.incoming),
+        diverted.map(({ item }) => item.row.id),
+      ),
+    )
     await consumer.ack(settled.map(({ item }) => item.incoming.delivery))
     return true
   }
@@ -294,18 +343,18 @@ function orderIdsOf(incoming: readonly Incoming[]): string[] {
 }
 
 /** One for each order, named by its last event. */
-function ringsOf(diverted: readonly Settled[]): { orderId: string; gen: number }[] {
+function ringsOf(
+  direct: readonly Incoming[],
+  ids: readonly (string | undefined)[],
+): { orderId: string; gen: number }[] {
   const last = new Map(
-    diverted.map(({ item }) => [item.incoming.message?.orderId ?? '', Number(item.row.id)]),
+    direct.flatMap(({ message }, index) =>
+      message === undefined || ids[index] === undefined
+        ? []
+        : [[message.orderId, Number(ids[index])] as const],
+    ),
   )
   return [...last].map(([orderId, gen]) => ({ orderId, gen }))
-}
-
-function statusOf({ item }: Settled): DivertedStatus {
-  const { delivery, message } = item.incoming
-  const sourceAt = message === undefined ? undefined : sourceTime(message)
-  const event = readMesEvent(delivery.routingKey, delivery.body)
-  return { id: item.row.id, orderId: message?.orderId ?? '', ...event, sourceAt }
 }
 
 function withoutSending(item: Item): Settled {

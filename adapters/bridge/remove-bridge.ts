@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { StranglerError } from '../../contracts/errors.ts'
 import type { Pool } from '../../runtime/postgres.ts'
 import type { Broker } from '../broker/port.ts'
-import { bridgeQueue, ordersToMes } from '../wire/legacy-topology.ts'
+import { bridgeQueue, eventsToCrm, ordersToMes } from '../wire/legacy-topology.ts'
 import { passMarker } from './ambiguity-marker.ts'
 import { beginChange, endChange, readBridge, withBridgeLock } from './bridge-state.ts'
 import { bridgeStatus, countMessages } from './bridge-status.ts'
@@ -89,17 +89,40 @@ async function drained({
   }
 }
 
-/** Direct orders travel through our exchange; without it they could not be delivered. */
+interface Need {
+  readonly phase: string
+  /** Counts the orders that are not done with the bridge. */
+  readonly open: string
+  readonly says: string
+}
+
+const needs: Readonly<Record<string, Need>> = {
+  // Direct orders travel through our exchange; without it they could not be delivered.
+  [ordersToMes.queue]: {
+    phase: 'orders-direct',
+    open: `SELECT count(*) FROM order_ledger WHERE path = 'direct' AND state NOT IN ('delivered', 'dead', 'cancelled')`,
+    says: 'on their way',
+  },
+  // A status that goes to CRM past the bridge does not stick: the fence holds CRM off an order whose statuses are direct.
+  [eventsToCrm.queue]: {
+    phase: 'statuses-direct',
+    open: `SELECT count(*) FROM order_ledger l WHERE l.status_path = 'direct' AND NOT EXISTS (
+             SELECT FROM status_inbox s WHERE s.order_id = l.order_id AND s.status = 'SHIPPED' AND s.state NOT IN ('open', 'waiting', 'parked'))`,
+    says: 'with statuses still to come',
+  },
+}
+
 async function refuseWhileNeeded(ledger: Pool, queue: string): Promise<void> {
-  if (queue !== ordersToMes.queue) return
+  const need = needs[queue]
+  if (need === undefined) return
   const { rows } = await ledger.query<{ share: number; open: string }>(
-    `SELECT coalesce((SELECT share FROM phase WHERE phase = 'orders-direct'), 0) AS share,
-       (SELECT count(*) FROM order_ledger WHERE path = 'direct' AND state NOT IN ('delivered', 'dead', 'cancelled')) AS open`,
+    `SELECT coalesce((SELECT share FROM phase WHERE phase = $1), 0) AS share, (${need.open}) AS open`,
+    [need.phase],
   )
   const { share, open } = rows[0]!
   if (share === 0 && Number(open) === 0) return
   throw new StranglerError(
     'refused',
-    `direct orders need it: share ${share / 100} %, ${open} on their way; roll orders-direct back first`,
+    `direct orders need it: share ${share / 100} %, ${open} ${need.says}; roll ${need.phase} back first`,
   )
 }

@@ -1,7 +1,6 @@
 import type { Path } from '../../contracts/order.ts'
 import { inTransaction } from '../../runtime/postgres.ts'
 import type { Pool } from '../../runtime/postgres.ts'
-import { eventsToCrm } from '../wire/legacy-topology.ts'
 import { statusKeys } from '../wire/mes-event.ts'
 
 /** Of the orders that the ledger knows: the path of their statuses, null where none has come yet. */
@@ -30,12 +29,15 @@ const pin = `
     FROM unnest($1::text[]) AS w(order_id)
     LEFT JOIN strangler.route r ON r.phase = 'statuses-direct'
     CROSS JOIN LATERAL (SELECT strangler.bucket(w.order_id, r.seed) AS bucket) b
-    CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM bridge_inbox i WHERE i.order_id = w.order_id AND i.queue = $2
-      AND i.routing_key = ANY($3::text[]) AND i.state = 'forwarded') AS begun) e) d
+    CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM bridge_inbox i WHERE i.order_id = w.order_id
+      AND i.routing_key = ANY($2::text[]) AND i.state IN ('forwarded', 'held', 'parked')) AS begun) e) d
   WHERE l.order_id = d.order_id AND l.status_path IS NULL
   RETURNING l.order_id, l.status_path`
 
-/** The path of the statuses of these orders, decided now and for ever. An order that CRM has had statuses of stays with CRM. */
+/**
+ * The path of the statuses of these orders, decided now and for ever. An order that CRM has had statuses of stays with CRM. One
+ * that somebody else has decided meanwhile, as another bridge does when this one was frozen, has the path that is stored.
+ */
 export function pinStatusPaths(
   ledger: Pool,
   orderIds: readonly string[],
@@ -45,8 +47,16 @@ export function pinStatusPaths(
     const { rows } = await client.query<{ order_id: string; status_path: Path }>({
       name: 'pin-status-paths',
       text: pin,
-      values: [orderIds, eventsToCrm.queue, statusKeys],
+      values: [orderIds, statusKeys],
     })
+    if (rows.length < orderIds.length) {
+      const { rows: decided } = await client.query<{ order_id: string; status_path: Path }>({
+        name: 'pinned-status-paths',
+        text: 'SELECT order_id, status_path FROM order_ledger WHERE order_id = ANY($1::text[]) AND status_path IS NOT NULL',
+        values: [orderIds],
+      })
+      rows.push(...decided)
+    }
     return new Map(rows.map((row) => [row.order_id, row.status_path]))
   })
 }

@@ -1,3 +1,4 @@
+import { StranglerError } from '../../contracts/errors.ts'
 import type { Binding } from './port.ts'
 
 export interface QueueTotals {
@@ -55,10 +56,13 @@ export class AmqpManagement {
     )
   }
 
+  /** @throws StranglerError `broker_unreachable` */
   async #get(path: string): Promise<unknown> {
     const response = await fetch(`${this.#base}/api/${path}`, {
       headers: { authorization: this.#authorization },
       signal: AbortSignal.timeout(5000),
+    }).catch((error: unknown) => {
+      throw new StranglerError('broker_unreachable', 'no answer from its management API', error)
     })
     if (response.status === 404) return undefined
     if (!response.ok) throw new Error(`the management API answers ${response.status}`)

@@ -119,6 +119,8 @@ async function courier(courierLog: Log): Promise<Service> {
     QUIET_MS: withDefault(integer({ min: 0, max: 3_600_000 }), 5000),
     PROBE_MS: withDefault(integer({ min: 50, max: 600_000 }), 5000),
     MAX_IN_HAND: withDefault(integer({ min: 1, max: 10_000 }), 1000),
+    DOORBELL_LOCK_MS: withDefault(integer({ min: 100, max: 600_000 }), 30_000),
+    DOORBELL_STALLED_MS: withDefault(integer({ min: 100, max: 600_000 }), 5000),
   })
   const ledger = createPool(config.LEDGER_URL, { name: 'strangler-courier', log: courierLog })
   const broker = openBroker(config.BROKER_URL, {
@@ -140,7 +142,15 @@ async function courier(courierLog: Log): Promise<Service> {
     listen:
       queueUrl === undefined
         ? undefined
-        : (onRings) => listenToDoorbell(doorbellOptions(config, courierLog), onRings),
+        : (onRings) =>
+            listenToDoorbell(
+              {
+                ...doorbellOptions(config, courierLog),
+                lockMs: config.DOORBELL_LOCK_MS,
+                stalledMs: config.DOORBELL_STALLED_MS,
+              },
+              onRings,
+            ),
     log: courierLog,
     quietMs: config.QUIET_MS,
     probeEveryMs: config.PROBE_MS,

@@ -9,6 +9,7 @@ interface Row {
   readonly price: string | null
   readonly currency: string | null
   readonly price_id: string | null
+  readonly accepted_ids: readonly string[] | null
 }
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
@@ -49,15 +50,21 @@ async function lockOrders(
 ): Promise<Map<string, OrderStatusRow>> {
   const { rows } = await client.query<Row>({
     name: 'lock-orders',
-    text: `SELECT o.id::text, o.status, o.price::text, o.currency,
-             (SELECT f.price_id FROM strangler.order_fence f WHERE f.order_id = o.id) AS price_id
-           FROM public.orders o WHERE o.id = ANY($1::uuid[]) FOR NO KEY UPDATE OF o SKIP LOCKED`,
+    text: `SELECT o.id::text, o.status, o.price::text, o.currency, f.price_id, f.accepted_ids
+           FROM public.orders o LEFT JOIN strangler.order_fence f ON f.order_id = o.id
+           WHERE o.id = ANY($1::uuid[]) FOR NO KEY UPDATE OF o SKIP LOCKED`,
     values: [idsOf(orders)],
   })
   return new Map(
-    rows.map(({ id, status, price, currency, price_id: priceId }) => [
+    rows.map(({ id, status, price, currency, price_id: priceId, accepted_ids: accepted }) => [
       id,
-      { status, price, currency, priceId: Number(priceId ?? 0) },
+      {
+        status,
+        price,
+        currency,
+        priceId: Number(priceId ?? 0),
+        acceptedIds: (accepted ?? []).map(Number),
+      },
     ]),
   )
 }
@@ -91,15 +98,17 @@ async function raiseFences(
   if (judged.length === 0) return
   await client.query({
     name: 'raise-fences',
-    text: `INSERT INTO strangler.order_fence AS f (order_id, epoch, applied_id, price_id)
-           SELECT * FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[])
+    text: `INSERT INTO strangler.order_fence AS f (order_id, epoch, applied_id, price_id, accepted_ids)
+           SELECT order_id, epoch, applied_id, price_id, accepted_ids::bigint[]
+           FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::text[]) AS v(order_id, epoch, applied_id, price_id, accepted_ids)
            ON CONFLICT (order_id) DO UPDATE SET applied_id = greatest(f.applied_id, excluded.applied_id),
-             price_id = greatest(f.price_id, excluded.price_id)`,
+             price_id = greatest(f.price_id, excluded.price_id), accepted_ids = f.accepted_ids || excluded.accepted_ids`,
     values: [
       judged.map(({ order: { orderId } }) => orderId),
       judged.map(({ order: { epoch } }) => epoch),
       judged.map(({ judged: { verdicts } }) => appliedUpTo(verdicts)),
       judged.map(({ judged: { priceId } }) => (priceId === 0 ? null : priceId)),
+      judged.map(({ judged: { acceptedIds } }) => `{${acceptedIds.join(',')}}`),
     ],
   })
 }

@@ -23,10 +23,25 @@ export function readMesEvent(routingKey: string, body: Buffer): MesEvent {
   }
 }
 
+// Without the byte order mark that a sender may have put first, as `readLegacyMessage` reads it.
+const utf8 = new TextDecoder()
+
 /** The top level of the object; numbers as the text that they were written as. */
 function fieldsOf(body: Buffer): Map<string, unknown> {
-  const parsed: unknown = JSON.parse(body.toString('utf8'), keepDigits)
+  const parsed = parse(utf8.decode(body))
   return new Map(typeof parsed === 'object' && parsed !== null ? Object.entries(parsed) : [])
+}
+
+/**
+ * What is readable must be readable here too: a message that can't be settled is tried for ever, and everything waits behind it.
+ * The reviver runs out of stack in what is nested some thousand deep; then a number has lost its text, and is no price.
+ */
+function parse(json: string): unknown {
+  try {
+    return JSON.parse(json, keepDigits)
+  } catch {
+    return JSON.parse(json)
+  }
 }
 
 function keepDigits(_key: string, value: unknown, context?: { readonly source?: string }): unknown {

@@ -3,12 +3,17 @@
 # The toolkit's own objects come afterwards, by `strangler migrate`.
 set -euo pipefail
 
+if [[ ! "$ESTATE_PASSWORD" =~ ^[A-Za-z0-9._~-]+$ ]]; then
+  echo 'ESTATE_PASSWORD stands in URLs as it is: only letters, digits and - . _ ~ may be in it' >&2
+  exit 1
+fi
+
 sql() { psql -v ON_ERROR_STOP=1 --username "$POSTGRES_USER" "$@"; }
 # One password for every login of this stand-in estate; a real deployment gives each its own.
 quoted=${ESTATE_PASSWORD//\'/\'\'}
 
 for role in shop crm mes doorbell_user; do sql --dbname postgres -c "CREATE ROLE $role LOGIN PASSWORD '$quoted'"; done
-for job in proxy relay bridge courier watch operator; do
+for job in proxy relay bridge courier watch applier shadow operator; do
   sql --dbname postgres -c "CREATE ROLE strangler_$job NOLOGIN" -c "CREATE ROLE ${job}_login LOGIN PASSWORD '$quoted' IN ROLE strangler_$job"
 done
 sql --dbname postgres -c 'CREATE ROLE strangler_mes_reader NOLOGIN' -c 'GRANT strangler_mes_reader TO bridge_login, watch_login, operator_login'

@@ -1,4 +1,4 @@
-import { connect } from 'amqplib'
+import { connect, type ChannelModel } from 'amqplib'
 
 import { legacyTopology } from './legacy-topology.ts'
 
@@ -7,7 +7,7 @@ import { legacyTopology } from './legacy-topology.ts'
  * the bindings would lead around a bridge that was put between exchange and queue.
  */
 export async function declareLegacyTopology(url: string): Promise<void> {
-  const connection = await connect(url)
+  const connection = await open(url)
   try {
     const channel = await connection.createChannel()
     for (const { exchange, queue, keys } of legacyTopology) {
@@ -25,7 +25,7 @@ export async function declareLegacyTopology(url: string): Promise<void> {
  * the further queues and exchanges that are named. Refuses while somebody still consumes from one of the legacy queues.
  */
 export async function deleteLeftovers(url: string, also: readonly string[]): Promise<void> {
-  const connection = await connect(url)
+  const connection = await open(url)
   // A channel dies with the first check of a queue that is not there.
   connection.on('error', () => undefined)
   try {
@@ -54,16 +54,44 @@ export async function deleteLeftovers(url: string, also: readonly string[]): Pro
   }
 }
 
+/** The broker was not reached, or let us not in; says so without the URL, which holds a password. */
+export class BrokerAway extends Error {
+  override readonly name = 'BrokerAway'
+}
+
+async function open(url: string): Promise<ChannelModel> {
+  try {
+    return await connect(url, { timeout: 5000 })
+  } catch (error) {
+    throw new BrokerAway(`the broker does not answer: ${reasonOf(error)}`)
+  }
+}
+
+/** With two addresses of one host that both refuse, only the parts have a message. */
+function reasonOf(error: unknown): string {
+  if (error instanceof AggregateError && error.message === '')
+    return error.errors.map(reasonOf).join('; ')
+  return error instanceof Error ? error.message : String(error)
+}
+
+// Exit codes: 0 declared, 1 refused, 2 bad usage, 3 the broker does not answer.
 if (import.meta.main) {
-  const [url, anew, ...also] = process.argv.slice(2)
-  if (url === undefined || (anew !== undefined && anew !== '--anew')) {
+  const { BROKER_URL: url } = process.env
+  const [anew, ...also] = process.argv.slice(2)
+  if (!url || !URL.canParse(url) || (anew !== undefined && anew !== '--anew')) {
     console.error(
-      'usage: node legacy/broker/declare-amqp.ts amqp://user:password@host:port/vhost [--anew [NAME ...]]\n' +
+      'usage: BROKER_URL=amqp://user:password@host:port/vhost node legacy/broker/declare-amqp.ts [--anew [NAME ...]]\n' +
+        '  The URL comes in the environment, since everyone on the machine sees the arguments of a process.\n' +
         '  --anew  first delete the legacy exchanges and queues, and the queues and exchanges named after it',
     )
     process.exit(2)
   }
-  if (anew === '--anew') await deleteLeftovers(url, also)
-  await declareLegacyTopology(url)
-  console.log('declared the legacy exchanges, queues and bindings')
+  try {
+    if (anew === '--anew') await deleteLeftovers(url, also)
+    await declareLegacyTopology(url)
+    console.log('declared the legacy exchanges, queues and bindings')
+  } catch (error) {
+    console.error(reasonOf(error))
+    process.exitCode = error instanceof BrokerAway ? 3 : 1
+  }
 }

@@ -7,7 +7,9 @@ CREATE TABLE strangler.order_fence (
   epoch int NOT NULL,
   -- The last event, and the last one with a price, that is in the order's row. Both only rise.
   applied_id bigint NOT NULL,
-  price_id bigint
+  price_id bigint,
+  -- What a person accepted against the rules, and is in the row: a crash may bring it again, long after.
+  accepted_ids bigint[] NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 70);
 
 -- Whose writes of statuses and prices are fenced off: the logins of CRM.
@@ -30,13 +32,16 @@ CREATE TABLE strangler.late_writes (
 );
 CREATE INDEX late_writes_by_order ON strangler.late_writes (order_id, id);
 
--- A queue for the shadow: what CRM wrote of a status of the MES to an order that is not ours. Read once and deleted.
+-- A queue for the shadow: what CRM wrote of a status of the MES to an order that is not ours. Deleted once it is compared.
 CREATE TABLE strangler.crm_writes (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   order_id uuid NOT NULL,
+  -- The row as it is after the write.
   status text NOT NULL,
   price text,
   currency text,
+  -- The write changed price or currency.
+  repriced boolean NOT NULL,
   at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX crm_writes_by_order ON strangler.crm_writes (order_id, id);
@@ -57,7 +62,9 @@ BEGIN
   SELECT EXISTS (SELECT FROM strangler.order_fence f WHERE f.order_id = NEW.id) INTO ours;
   IF NOT ours THEN
     IF of_crm AND NEW.status IN ('PRICE_CALCULATED', 'MANUFACTURING_STARTED', 'MANUFACTURING_COMPLETED', 'PACKAGING', 'SHIPPED') THEN
-      INSERT INTO strangler.crm_writes (order_id, status, price, currency) VALUES (NEW.id, NEW.status, NEW.price::text, NEW.currency);
+      INSERT INTO strangler.crm_writes (order_id, status, price, currency, repriced)
+      VALUES (NEW.id, NEW.status, NEW.price::text, NEW.currency,
+              NEW.price IS DISTINCT FROM OLD.price OR NEW.currency IS DISTINCT FROM OLD.currency);
     END IF;
     RETURN NEW;
   END IF;
@@ -102,4 +109,5 @@ GRANT USAGE ON SCHEMA strangler TO strangler_applier, strangler_shadow;
 GRANT SELECT (id, status, price, currency), UPDATE (status, price, currency, updated_at) ON public.orders TO strangler_applier;
 GRANT SELECT, INSERT, UPDATE ON strangler.order_fence TO strangler_applier;
 GRANT SELECT, DELETE ON strangler.crm_writes TO strangler_shadow;
+GRANT SELECT (id) ON public.orders TO strangler_shadow;
 GRANT SELECT ON strangler.late_writes, strangler.order_fence, strangler.fenced_writer, strangler.crm_writes TO strangler_operator, strangler_watch;

@@ -27,9 +27,12 @@ ALTER TABLE bridge_inbox
   DROP CONSTRAINT state_is_known,
   ADD CONSTRAINT state_is_known CHECK (state IN ('received', 'held', 'forwarded', 'suppressed', 'diverted', 'parked')),
   ADD COLUMN compared_at timestamptz;
-CREATE INDEX bridge_inbox_to_compare ON bridge_inbox (id)
+-- An index each: what one comparison waits for must not stand in the way of the other.
+CREATE INDEX bridge_inbox_orders_to_compare ON bridge_inbox (id)
+  WHERE compared_at IS NULL AND state = 'forwarded' AND order_id IS NOT NULL AND routing_key = 'order.submitted';
+CREATE INDEX bridge_inbox_statuses_to_compare ON bridge_inbox (id)
   WHERE compared_at IS NULL AND state = 'forwarded' AND order_id IS NOT NULL
-    AND routing_key IN ('order.submitted', 'order.price_calculated', 'order.status_changed');
+    AND routing_key IN ('order.price_calculated', 'order.status_changed');
 
 -- The events of the MES whose orders are pinned `direct`. A row is inserted in the transaction that settles its bridge_inbox
 -- row, and has its id: the order of arrival in one queue, and so the order of events. No rule uses a timestamp.
@@ -60,7 +63,8 @@ CREATE TABLE status_inbox (
 CREATE INDEX status_inbox_to_apply ON status_inbox (order_id, id) WHERE state IN ('open', 'waiting');
 CREATE INDEX status_inbox_parked ON status_inbox (id) WHERE state = 'parked';
 
--- The shadow: what we would have done against what was really done, counted per phase and day; only differences are kept.
+-- The shadow: what we would have done against what was really done, counted per phase and day (of UTC); only differences are
+-- kept. Counted are messages; one differs once, in however many fields.
 CREATE TABLE parity_count (
   phase text NOT NULL,
   day date NOT NULL,
@@ -71,16 +75,21 @@ CREATE TABLE parity_count (
 CREATE TABLE parity_difference (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   phase text NOT NULL,
-  -- The message of the bridge that it is about.
-  inbox_id bigint NOT NULL,
+  -- The message of the bridge that it is about; or, of a write of CRM that no message asked for, that write.
+  inbox_id bigint,
+  crm_write_id bigint,
   order_id text NOT NULL,
   field text NOT NULL,
+  -- NULL: there is none.
   ours text,
   theirs text,
   at timestamptz NOT NULL DEFAULT clock_timestamp(),
-  CONSTRAINT one_difference_per_field UNIQUE (inbox_id, field)
+  CONSTRAINT of_a_message_or_of_a_write CHECK (num_nonnulls(inbox_id, crm_write_id) = 1),
+  CONSTRAINT one_difference_per_field UNIQUE (inbox_id, field),
+  CONSTRAINT one_difference_per_write UNIQUE (crm_write_id)
 );
 CREATE INDEX parity_difference_by_field ON parity_difference (phase, field, id);
+-- Append only: of a field the latest row counts, until its time.
 CREATE TABLE parity_accepted (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   phase text NOT NULL,
@@ -113,8 +122,8 @@ GRANT SELECT, INSERT, UPDATE ON status_inbox TO strangler_operator;
 GRANT USAGE ON SEQUENCE bridge_inbox_id_seq TO strangler_operator;
 GRANT SELECT ON status_inbox TO strangler_watch;
 GRANT SELECT, UPDATE (compared_at) ON bridge_inbox TO strangler_shadow;
-GRANT SELECT ON order_ledger TO strangler_shadow;
-GRANT SELECT, INSERT, UPDATE ON parity_count, parity_difference TO strangler_shadow;
-GRANT SELECT ON parity_accepted TO strangler_shadow;
+GRANT SELECT ON order_ledger, bridge TO strangler_shadow;
+GRANT SELECT, INSERT, UPDATE ON parity_count TO strangler_shadow;
+GRANT SELECT, INSERT, DELETE ON parity_difference TO strangler_shadow;
 GRANT SELECT ON parity_count, parity_difference TO strangler_operator;
 GRANT SELECT, INSERT ON parity_accepted TO strangler_operator;

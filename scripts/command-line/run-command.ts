@@ -1,14 +1,13 @@
-import { parseArgs } from 'node:util'
-
 import { StranglerError } from '../../contracts/errors.ts'
 import { optional, readConfig, text } from '../../runtime/config.ts'
 import { armFailpoints } from '../../runtime/failpoint.ts'
 import { createLog, withoutSecrets } from '../../runtime/log.ts'
 import { isConnectionError } from '../../runtime/postgres.ts'
-import type { Command, ExitCode } from './command.ts'
+import type { Command, ExitCode, Option } from './command.ts'
 import { connectionsOf } from './connections.ts'
 import { commonOptions, helpOf, usageOf } from './help.ts'
 import { nearest } from './nearest.ts'
+import { parseOptions } from './parse-options.ts'
 import { readSettings } from './settings.ts'
 
 /** Where the words go; a test reads them. */
@@ -35,15 +34,17 @@ export async function runCommand(
     )
     return name === undefined ? 2 : 0
   }
+  const json = args.includes('--json')
   const load = Object.hasOwn(commands, name) ? commands[name] : undefined
   if (load === undefined) {
     const near = nearest(name, Object.keys(commands))
     const hint = near === undefined ? '"strangler --help" lists them' : `did you mean "${near}"?`
-    streams.err(`strangler: there is no command "${name}"; ${hint}`)
+    const message = `there is no command "${name}"; ${hint}`
+    if (json) streams.out(JSON.stringify({ error: { code: 'invalid_argument', message } }))
+    streams.err(`strangler: ${message}`)
     return 2
   }
   const command = await load()
-  const json = rest.includes('--json')
   try {
     return await invoke(command, rest, streams, folder)
   } catch (error) {
@@ -60,7 +61,8 @@ async function invoke(
   streams: Streams,
   folder: string,
 ): Promise<ExitCode> {
-  const { values, positionals } = parse(command, args)
+  const known: Record<string, Option> = { ...command.options, ...commonOptions }
+  const { values, positionals } = parseOptions(known, args)
   if (values['help'] === true) {
     streams.out(helpOf(command))
     return 0
@@ -94,28 +96,6 @@ async function invoke(
     return outcome.exitCode
   } finally {
     await connections.close()
-  }
-}
-
-function parse(
-  command: Command,
-  args: readonly string[],
-): { values: Record<string, unknown>; positionals: string[] } {
-  const known = { ...command.options, ...commonOptions }
-  const options = Object.fromEntries(
-    Object.entries(known).map(([name, option]) => [name, { type: option.type }]),
-  )
-  try {
-    return parseArgs({ args: [...args], options, allowPositionals: true, strict: true })
-  } catch (error) {
-    const message = error instanceof Error ? error.message.split('. To specify')[0]! : String(error)
-    const unknown = /Unknown option '--([^']+)'/.exec(message)?.[1]
-    const near = unknown === undefined ? undefined : nearest(unknown, Object.keys(known))
-    throw new StranglerError(
-      'invalid_argument',
-      near === undefined ? message : `${message}; did you mean --${near}?`,
-      error,
-    )
   }
 }
 

@@ -1,3 +1,5 @@
+import { setTimeout as pause } from 'node:timers/promises'
+
 import { StranglerError } from '../../contracts/errors.ts'
 import { formatShare, parseShare } from '../../contracts/path-share.ts'
 import { advancePhase, phaseStatus } from '../../flags/phase-journal.ts'
@@ -8,8 +10,10 @@ import type { Command, Outcome } from '../command-line/command.ts'
 import type { Connections } from '../command-line/connections.ts'
 import { parseDuration } from '../command-line/duration.ts'
 import { identity } from '../command-line/identity.ts'
-import { readRunning, reasonsAgainst } from '../doctor/running.ts'
-import { readStatusesRunning, reasonsAgainstStatuses } from '../doctor/statuses-running.ts'
+import { missingForOrders, readRunning } from '../doctor/running.ts'
+import { missingForStatuses, readStatusesRunning } from '../doctor/statuses-running.ts'
+
+const patienceMs = 10_000
 
 export const advance: Command = {
   name: 'advance',
@@ -45,7 +49,7 @@ export const advance: Command = {
     const databases = { ledger, seam: phase.seam === 'shop' ? connections.shop() : ledger }
     const inForce = (await phaseStatus({ ...databases, phase: phase.id })).share
     const share = given ?? nextStep(phase, inForce) ?? inForce
-    const missing = share > inForce ? await reasonsNotTo(phase.id, connections) : []
+    const missing = share > inForce ? await missingParts(phase.id, connections) : []
     if (missing.length > 0 && !flag('force')) {
       throw new StranglerError(
         'refused',
@@ -65,11 +69,19 @@ export const advance: Command = {
   },
 }
 
-async function reasonsNotTo(phase: PhaseId, connections: Connections): Promise<string[]> {
+/** A process that a supervisor is just starting again is given the time to come back. */
+async function missingParts(phase: PhaseId, connections: Connections): Promise<string[]> {
   const [ledger, shop] = [connections.ledger(), connections.shop()]
-  return phase === 'statuses-direct'
-    ? reasonsAgainstStatuses(await readStatusesRunning(ledger, shop))
-    : reasonsAgainst(await readRunning(ledger, shop))
+  const deadline = performance.now() + patienceMs
+  for (;;) {
+    const { parts, processes } =
+      phase === 'statuses-direct'
+        ? missingForStatuses(await readStatusesRunning(ledger, shop))
+        : missingForOrders(await readRunning(ledger, shop))
+    if (parts.length > 0 || processes.length === 0 || performance.now() > deadline)
+      return [...parts, ...processes]
+    await pause(250)
+  }
 }
 
 function givenShare(given: string | undefined): number | undefined {

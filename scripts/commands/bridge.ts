@@ -23,6 +23,7 @@ export const bridge: Command = {
   exits: {
     1: 'bindings are not as they should be',
     2: 'refused: no bridge process runs, or a queue is unknown',
+    3: 'the broker did not answer: what only it knows is said to be unknown',
   },
   example: 'strangler bridge insert --queue all',
   async run({ positionals, text, connections, log }) {
@@ -55,29 +56,43 @@ export const bridge: Command = {
     const bridges: BridgeStatus[] = []
     for (const queue of chosen) bridges.push(await acts[verb](queue))
     return {
-      exitCode: bridges.some(({ drift }) => drift !== 'unknown' && drift.length > 0) ? 1 : 0,
+      exitCode: exitCodeOf(bridges),
       json: { verb, bridges },
       text: bridges.map(forPeople).join('\n'),
     }
   },
 }
 
+function exitCodeOf(bridges: readonly BridgeStatus[]): 0 | 1 | 3 {
+  if (bridges.some(({ drift }) => drift !== 'unknown' && drift.length > 0)) return 1
+  return bridges.some(({ unread }) => unread !== undefined) ? 3 : 0
+}
+
 function forPeople(status: BridgeStatus): string {
-  const { messages, depth, legacyDepth, drift } = status
+  const { messages, depth, legacyDepth, drift, consumer, unread } = status
   const parts = [`${status.queue}: ${status.state}`, `${status.topologyChanges} topology changes`]
   if (status.state !== 'absent') {
     parts.push(
-      status.consumer ? 'a bridge process is attached' : 'NO bridge process is attached: start one',
-      `${depth?.ready ?? 0} waiting in front`,
+      consumer === 'unknown'
+        ? 'whether a bridge process is attached is unknown'
+        : consumer
+          ? 'a bridge process is attached'
+          : 'NO bridge process is attached: start one',
+      depth === 'unknown'
+        ? 'how many wait in front is unknown'
+        : `${depth?.ready ?? 0} waiting in front`,
       `${messages.open} in hand, ${messages.held} held, ${messages.parked} parked`,
     )
   }
-  parts.push(
-    legacyDepth === undefined
-      ? 'the legacy queue was not read'
-      : `${legacyDepth.ready} waiting behind`,
-  )
-  if (drift === 'unknown') parts.push('bindings not read: set AMQP_MANAGEMENT_URL')
+  if (legacyDepth === undefined) parts.push('there is no legacy queue')
+  else
+    parts.push(
+      legacyDepth === 'unknown'
+        ? 'how many wait behind is unknown'
+        : `${legacyDepth.ready} waiting behind`,
+    )
+  if (unread !== undefined) parts.push(`THE BROKER WAS NOT READ: ${unread}`)
+  else if (drift === 'unknown') parts.push('bindings not read: set AMQP_MANAGEMENT_URL')
   else if (drift.length > 0) parts.push(`BINDINGS DIFFER: ${drift.join('; ')}`)
   return parts.join(', ')
 }

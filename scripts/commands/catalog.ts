@@ -6,6 +6,8 @@ export const catalog: Readonly<Record<string, () => Promise<Command>>> = {
   order: async () => (await import('./order.ts')).order,
   statuses: async () => (await import('./statuses.ts')).statuses,
   bottleneck: async () => (await import('./bottleneck.ts')).bottleneck,
+  parity: async () => (await import('./parity.ts')).parity,
+  'late-writes': async () => (await import('./late-writes.ts')).lateWrites,
   reconcile: async () => (await import('./reconcile.ts')).reconcile,
   doctor: async () => (await import('./doctor.ts')).doctor,
   advance: async () => (await import('./advance.ts')).advance,

@@ -6,10 +6,12 @@ import { columns } from '../command-line/columns.ts'
 import type { Command } from '../command-line/command.ts'
 import type { Connections } from '../command-line/connections.ts'
 import { inspectBridges } from '../doctor/broker-settings.ts'
+import { judgeMesAdapter } from '../doctor/mes-adapter.ts'
 import { inspectPostgres, inspectSkew } from '../doctor/postgres-settings.ts'
 import { inspectRabbit } from '../doctor/rabbitmq-settings.ts'
 import { judgeRunning, readRunning } from '../doctor/running.ts'
 import { judgeStatusesRunning, readStatusesRunning } from '../doctor/statuses-running.ts'
+import { guardState } from './mes-guard.ts'
 
 export const doctor: Command = {
   name: 'doctor',
@@ -28,7 +30,7 @@ export const doctor: Command = {
       ...(await inspectDatabases(connections)),
       ...(await inspectBroker(connections)),
       ...(await inspectDoorbell(connections)),
-      remainingRisk,
+      await inspectMesAdapter(connections),
     ]
     const has = (level: Finding['level']): boolean => findings.some((each) => each.level === level)
     return {
@@ -113,12 +115,8 @@ function notSet(subject: string, name: string): Finding {
   return { level: 'unread', subject, says: `not looked at: ${name} is not set`, fix: `set ${name}` }
 }
 
-/** In words, since no check can remove it. */
-const remainingRisk: Finding = {
-  level: 'warn',
-  subject: 'MES adapter',
-  says:
-    'looks orders up in the MES database (rung "lookup"): an order is sent again only when its sender is dead, no queue holds it ' +
-    'and the MES has no row; what remains is a whole machine frozen between claim and send for longer than that proof takes',
-  fix: 'only a unique index on the order id in the MES would close it',
+async function inspectMesAdapter(connections: Connections): Promise<Finding> {
+  if (!connections.isSet('MES_URL')) return judgeMesAdapter(undefined)
+  // That the MES DB does not answer is a finding of its own already.
+  return judgeMesAdapter(await guardState(connections.mes()).catch(() => undefined))
 }

@@ -1,7 +1,8 @@
 import { StranglerError } from '../../contracts/errors.ts'
 import { prepareDoorbell } from '../../delivery/prepare-doorbell.ts'
-import { applyMigrations } from '../../runtime/apply-migrations.ts'
+import { applyMigrations, type MigrationReport } from '../../runtime/apply-migrations.ts'
 import type { Command } from '../command-line/command.ts'
+import { lacksRights, ownerNeeded } from '../command-line/rights.ts'
 
 const databases = { strangler: 'LEDGER_URL', shop: 'SHOP_URL', mes: 'MES_URL' } as const
 type Folder = keyof typeof databases
@@ -27,7 +28,7 @@ export const migrate: Command = {
     const urls = folders.map((folder) => [folder, connections.urlOf(databases[folder])] as const)
     const reports = []
     for (const [folder, url] of urls) {
-      reports.push({ database: folder, ...(await applyMigrations(url, folder)) })
+      reports.push({ database: folder, ...(await applyAsOwner(url, folder)) })
     }
     // A queue of BullMQ's in PostgreSQL needs its tables; a Redis needs nothing.
     const doorbell =
@@ -46,6 +47,20 @@ export const migrate: Command = {
         .join('\n'),
     }
   },
+}
+
+async function applyAsOwner(url: string, folder: Folder): Promise<MigrationReport> {
+  try {
+    return await applyMigrations(url, folder)
+  } catch (error) {
+    if (!lacksRights(error)) throw error
+    const reason = error instanceof StranglerError ? error.detail : `${folder}: ${says(error)}`
+    throw new StranglerError('refused', `${reason}; ${ownerNeeded(databases[folder])}`, error)
+  }
+}
+
+function says(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }
 
 function wanted(only: string | undefined): Folder[] {

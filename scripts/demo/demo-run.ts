@@ -8,6 +8,8 @@ import { descendantsOf } from '../../estate/process-table.ts'
 import { type CarryingCost, CarryingCostMeter } from './carrying-cost.ts'
 import type { Progress } from './progress.ts'
 import type { InvoiceOrder } from './read-orders.ts'
+import { statusFindings } from './status-findings.ts'
+import type { StatusFindings } from './status-findings.ts'
 
 export interface DemoOutcome {
   readonly findings: Findings
@@ -16,9 +18,13 @@ export interface DemoOutcome {
   readonly perOrder: {
     readonly legacy: CarryingCost | undefined
     readonly direct: CarryingCost | undefined
+    /** Orders and their statuses past CRM. */
+    readonly statusesDirect: CarryingCost | undefined
   }
+  readonly statuses: StatusFindings
   readonly reconcile: { readonly code: number; readonly stdout: string }
   readonly courierKills: number
+  readonly applierKills: number
   /** Orders that a kill left "maybe sent", all settled by evidence. */
   readonly doubtsSettled: number
 }
@@ -30,12 +36,19 @@ interface Part {
   readonly weight: number
   /** Wait until every order is closed, so that the part's cost can be told apart. */
   readonly drain: boolean
-  readonly kill?: 'child' | 'supervisor'
+  readonly measure?: 'legacy' | 'direct' | 'statusesDirect'
+  readonly kill?: 'child' | 'supervisor' | 'applier' | 'applier and courier'
 }
 
 const who = ['--who', 'demo', '--why', 'demo run']
 const parts: readonly Part[] = [
-  { label: 'everything through CRM', command: undefined, weight: 3, drain: true },
+  {
+    label: 'everything through CRM',
+    command: undefined,
+    weight: 3,
+    drain: true,
+    measure: 'legacy',
+  },
   {
     label: 'orders-direct at 10 %',
     command: ['advance', 'orders-direct', '--share', '10%', ...who],
@@ -67,10 +80,44 @@ const parts: readonly Part[] = [
     command: ['advance', 'orders-direct', '--share', '100%', ...who],
     weight: 3,
     drain: true,
+    measure: 'direct',
+  },
+  {
+    label: 'statuses-direct at 10 %',
+    command: ['advance', 'statuses-direct', '--share', '10%', ...who],
+    weight: 2,
+    drain: false,
+  },
+  {
+    label: 'statuses-direct at 50 %',
+    command: ['advance', 'statuses-direct', '--share', '50%', ...who],
+    weight: 2,
+    drain: false,
+    kill: 'applier',
+  },
+  {
+    label: 'statuses-direct at 100 %',
+    command: ['advance', 'statuses-direct', '--share', '100%', ...who],
+    weight: 2,
+    drain: false,
+    kill: 'applier and courier',
+  },
+  {
+    label: 'statuses back to CRM',
+    command: ['rollback', 'statuses-direct', ...who],
+    weight: 2,
+    drain: true,
+  },
+  {
+    label: 'statuses-direct at 100 % again',
+    command: ['advance', 'statuses-direct', '--share', '100%', ...who],
+    weight: 3,
+    drain: true,
+    measure: 'statusesDirect',
   },
 ]
 
-/** Drives real orders through the estate while phase 1 moves forward, back and forward again, and couriers are killed. */
+/** Drives real orders through the estate while phases 1 and 2 move forward, back and forward again, and their processes are killed. */
 export async function runDemo(
   estate: Estate,
   orders: readonly InvoiceOrder[],
@@ -82,7 +129,8 @@ export async function runDemo(
   const clients = new Map<string, Promise<number>>()
   const people = staff(estate.pages)
   let courierKills = 0
-  const cost: { legacy?: CarryingCost | undefined; direct?: CarryingCost | undefined } = {}
+  let applierKills = 0
+  const cost: Partial<Record<NonNullable<Part['measure']>, CarryingCost | undefined>> = {}
 
   const place = async (order: InvoiceOrder, index: number): Promise<void> => {
     let clientId: number | null = null
@@ -112,6 +160,7 @@ export async function runDemo(
     // A courier that has nothing in hand dies harmlessly: wait for one that does.
     const inHand = await courierHoldsOrders(estate)
     const children = descendantsOf(courier.pid)
+    const before = await youngestCourier(estate)
     if (how === 'supervisor') courier.kill('SIGKILL')
     for (const pid of children) {
       try {
@@ -122,9 +171,27 @@ export async function runDemo(
     }
     courierKills += 1
     if (how === 'supervisor') await courier.restart()
+    await nextCourier(estate, before)
     progress.say(
       `  courier killed with SIGKILL with ${inHand} orders in hand (${how === 'child' ? 'a child; its supervisor starts another' : 'supervisor and child; started again'})`,
     )
+  }
+
+  const killApplier = async (): Promise<void> => {
+    const applier = estate.process('applier')
+    const open = await statusesAreOpen(estate)
+    applier.kill('SIGKILL')
+    applierKills += 1
+    await applier.restart()
+    progress.say(
+      `  applier killed with SIGKILL with ${open} statuses not yet applied; started again`,
+    )
+  }
+
+  const kill = async (what: NonNullable<Part['kill']>): Promise<void> => {
+    if (what === 'child' || what === 'supervisor') return killCourier(what)
+    await killApplier()
+    if (what === 'applier and courier') await killCourier('child')
   }
 
   const drain = async (label: string): Promise<void> => {
@@ -163,9 +230,8 @@ export async function runDemo(
             `strangler ${part.command.join(' ')} ended with ${result.code}: ${result.stderr}`,
           )
       }
-      const measured = part.drain && (number === 0 || number === parts.length - 1)
       const meter = new CarryingCostMeter(estate)
-      if (measured) await meter.start()
+      if (part.measure !== undefined) await meter.start()
       const batch = orders
         .slice(next, until)
         .map((order, index) => ({ order, index: next + index }))
@@ -178,14 +244,14 @@ export async function runDemo(
           await place(job.order, job.index)
           placed += 1
           progress.bar('submitted', placed, count)
-          if (placed === killAt && part.kill !== undefined) killing = killCourier(part.kill)
+          if (placed === killAt && part.kill !== undefined) killing = kill(part.kill)
         }
       })
       await Promise.all(customers)
       await killing
       next = until
       if (part.drain) await drain('through all statuses')
-      if (measured) cost[number === 0 ? 'legacy' : 'direct'] = await meter.stop(count)
+      if (part.measure !== undefined) cost[part.measure] = await meter.stop(count)
     }
   } finally {
     await people.stop()
@@ -199,9 +265,15 @@ export async function runDemo(
     findings,
     uploaded: hashes.size,
     hashMismatch,
-    perOrder: { legacy: cost.legacy, direct: cost.direct },
+    perOrder: {
+      legacy: cost.legacy,
+      direct: cost.direct,
+      statusesDirect: cost.statusesDirect,
+    },
+    statuses: await statusFindings(estate),
     reconcile: { code: reconcile.code, stdout: reconcile.stdout },
     courierKills,
+    applierKills,
     doubtsSettled: await settledDoubts(estate),
   }
 }
@@ -217,6 +289,39 @@ async function courierHoldsOrders(estate: Estate): Promise<number> {
       if (rows[0]!.count > 0 || performance.now() > patience) return rows[0]!.count
     }
   })
+}
+
+/** Resolves as soon as the inbox holds a status that is not applied, or with 0 when none came by for a while. */
+async function statusesAreOpen(estate: Estate): Promise<number> {
+  return withClient(estate.databases.ledger, async (client) => {
+    const patience = performance.now() + 5000
+    for (;;) {
+      const { rows } = await client.query<{ count: number }>(
+        `SELECT count(*)::int AS count FROM status_inbox WHERE state IN ('open', 'waiting')`,
+      )
+      if (rows[0]!.count > 0 || performance.now() > patience) return rows[0]!.count
+    }
+  })
+}
+
+/** The owner id of the youngest courier that lives; 0 = none does. */
+async function youngestCourier(estate: Estate): Promise<number> {
+  return withClient(estate.databases.ledger, async (client) => {
+    const { rows } = await client.query<{ id: number }>(
+      `SELECT coalesce(max(objid::int), 0) AS id FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 42 AND objsubid = 2
+       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+    )
+    return rows[0]!.id
+  })
+}
+
+/** A person would not move on either before the courier is back. */
+async function nextCourier(estate: Estate, after: number): Promise<void> {
+  const patience = performance.now() + 30_000
+  while ((await youngestCourier(estate)) <= after) {
+    if (performance.now() > patience) throw new Error('no courier came back within 30 s')
+    await delay(100)
+  }
 }
 
 async function settledDoubts(estate: Estate): Promise<number> {

@@ -26,10 +26,17 @@ export async function inspectBridges(broker: Broker, ledger: Pool): Promise<Find
 }
 
 export function judgeBridge(status: BridgeStatus): Finding[] {
-  const { queue, state, drift, messages } = status
+  const { queue, state, drift, messages, unread } = status
   const subject = `bindings of ${queue}`
   const findings: Finding[] = []
-  if (drift === 'unknown') {
+  if (unread !== undefined) {
+    findings.push({
+      level: 'unread',
+      subject,
+      says: unread,
+      fix: 'is the broker up, and are BROKER_URL and AMQP_MANAGEMENT_URL right?',
+    })
+  } else if (drift === 'unknown') {
     findings.push({
       level: 'unread',
       subject,
@@ -59,7 +66,7 @@ export function judgeBridge(status: BridgeStatus): Finding[] {
       fix: `strangler bridge ${verb} --queue ${queue} binds it as it should be`,
     })
   }
-  if (state === 'inserted' && !status.consumer) {
+  if (state === 'inserted' && status.consumer === false) {
     findings.push({
       level: 'unsafe',
       subject: `bridge ${queue}`,

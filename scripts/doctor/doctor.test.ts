@@ -2,14 +2,19 @@ import test from 'ava'
 
 import type { BridgeStatus } from '../../adapters/bridge/bridge-status.ts'
 import { inspectRedis, judgeRedis } from '../../delivery/redis-settings.ts'
+import { startEmbeddedPostgres } from '../../estate/embedded-postgres.ts'
 import { startPrivateRabbitmq } from '../../estate/private-rabbitmq.ts'
 import { startPrivateRedis } from '../../estate/private-redis.ts'
+import { applyMigrations } from '../../runtime/apply-migrations.ts'
 import type { Finding } from '../../runtime/finding.ts'
+import { createLog } from '../../runtime/log.ts'
+import { createPool } from '../../runtime/postgres.ts'
 import { serialWith } from '../../test/optional-server.ts'
 import { judgeBridge } from './broker-settings.ts'
-import { judgePostgres } from './postgres-settings.ts'
+import { judgeMesAdapter } from './mes-adapter.ts'
+import { inspectPostgres, judgePostgres } from './postgres-settings.ts'
 import { inspectRabbit, judgeQueue } from './rabbitmq-settings.ts'
-import { judgeRunning, reasonsAgainst } from './running.ts'
+import { judgeRunning, missingForOrders } from './running.ts'
 import type { Running } from './running.ts'
 
 function unsafe(findings: readonly Finding[]): string[] {
@@ -25,6 +30,7 @@ const postgres = {
   role: 'strangler_login',
   standbys: 0,
   synchronous_standby_names: '',
+  unsynchronized_roles: [] as string[],
 }
 
 function judge(change: Partial<typeof postgres>, missing: string[] = []): Finding[] {
@@ -34,6 +40,9 @@ function judge(change: Partial<typeof postgres>, missing: string[] = []): Findin
 test('PostgreSQL: each setting broken in turn is named, and only it', (t) => {
   t.deepEqual(unsafe(judge({})), [])
   t.deepEqual(unsafe(judge({ synchronous_commit: 'off' })), ['ledger synchronous_commit'])
+  t.deepEqual(unsafe(judge({ unsynchronized_roles: ['courier_login'] })), [
+    'ledger synchronous_commit of courier_login',
+  ])
   t.deepEqual(unsafe(judge({ fsync: 'off' })), ['ledger fsync'])
   t.deepEqual(unsafe(judge({ full_page_writes: 'off' })), ['ledger full_page_writes'])
   t.deepEqual(unsafe(judge({ version: 130_009 })), ['ledger version'])
@@ -47,10 +56,41 @@ test('PostgreSQL: each setting broken in turn is named, and only it', (t) => {
   t.deepEqual(warned({ standbys: 1, synchronous_standby_names: 'ANY 1 (*)' }), [])
 })
 
+test('what can still double an order depends on the MES guard', (t) => {
+  const good = { installed: true, enabled: true, droppedRedeliveries: 2, droppedSecondSends: 0 }
+  const level = (change: Partial<typeof good>) => judgeMesAdapter({ ...good, ...change }).level
+  t.is(level({}), 'ok')
+  t.regex(judgeMesAdapter(good).says, /takes each order once; it has dropped 2 redeliveries/)
+  t.is(level({ enabled: false }), 'unsafe')
+  t.is(level({ installed: false, enabled: false }), 'warn')
+  t.is(level({ droppedSecondSends: 1 }), 'warn')
+  t.regex(judgeMesAdapter(undefined).says, /was not read/)
+})
+
+test.serial('a login of ours whose commits somebody has made asynchronous is named', async (t) => {
+  const server = await startEmbeddedPostgres()
+  t.teardown(() => server.stop())
+  const url = await server.createDatabase('ledger')
+  await applyMigrations(url, 'strangler')
+  const pool = createPool(url, { name: 'test', log: createLog('test') })
+  t.teardown(() => pool.end())
+  const found = async () => unsafe(await inspectPostgres('ledger', pool, url, 'strangler', true))
+  await pool.query('CREATE ROLE ann LOGIN IN ROLE strangler_relay')
+  await pool.query('CREATE ROLE stranger LOGIN')
+  await pool.query('ALTER ROLE stranger SET synchronous_commit = off')
+  t.deepEqual(await found(), [])
+  await pool.query('ALTER ROLE ann SET synchronous_commit = off')
+  t.deepEqual(await found(), ['ledger synchronous_commit of ann'])
+  await pool.query('ALTER ROLE ann RESET synchronous_commit')
+  await pool.query('ALTER ROLE ann IN DATABASE ledger SET synchronous_commit = false')
+  t.deepEqual(await found(), ['ledger synchronous_commit of ann'])
+})
+
 test('Redis: each setting broken in turn is named, and only it', (t) => {
   const good = {
     maxmemory_policy: 'noeviction',
     appendonly: 'yes',
+    appendfsync: 'everysec',
     redis_version: '7.0.15',
     role: 'master',
     rdb_last_bgsave_status: 'ok',
@@ -68,6 +108,11 @@ test('Redis: each setting broken in turn is named, and only it', (t) => {
   ] as const) {
     t.deepEqual(unsafe(judgeRedis({ ...good, [name]: value })), [subject])
   }
+  const lax = judgeRedis({ ...good, appendfsync: 'no' })
+  t.deepEqual(
+    lax.filter(({ level }) => level !== 'ok').map(({ level, subject }) => [level, subject]),
+    [['warn', 'Redis appendfsync']],
+  )
 })
 
 test('RabbitMQ: what a queue can do to a message by itself is unsafe', (t) => {
@@ -99,6 +144,7 @@ test('a bridge with other bindings, or with nobody at it, is unsafe', (t) => {
     legacyDepth: undefined,
     messages: { open: 0, held: 0, parked: 0, oldestMs: 0 },
     drift: [],
+    unread: undefined,
     changedAt: undefined,
     who: undefined,
   }
@@ -108,6 +154,19 @@ test('a bridge with other bindings, or with nobody at it, is unsafe', (t) => {
   ])
   t.deepEqual(unsafe(judgeBridge({ ...good, consumer: false })), ['bridge mes.orders'])
   t.deepEqual(judgeBridge({ ...good, drift: 'unknown' })[0]?.level, 'unread')
+  const away = judgeBridge({
+    ...good,
+    consumer: 'unknown',
+    depth: 'unknown',
+    legacyDepth: 'unknown',
+    drift: 'unknown',
+    unread: 'broker_unreachable',
+  })
+  t.deepEqual(
+    away.map(({ level, says }) => [level, says]),
+    [['unread', 'broker_unreachable']],
+    'what can not be seen is not unsafe',
+  )
 })
 
 test('what does not run, or does not keep up, is named', (t) => {
@@ -134,18 +193,23 @@ test('what does not run, or does not keep up, is named', (t) => {
     warned.filter((each) => each.level === 'warn').map((each) => each.subject),
     ['undelivered orders', 'held messages'],
   )
-  t.deepEqual(reasonsAgainst(good), [])
-  t.is(
-    reasonsAgainst({ ...good, ordersBridge: 'absent', couriers: 0, trigger: 'missing' }).length,
-    3,
-  )
+  t.deepEqual(missingForOrders(good), { parts: [], processes: [] })
+  const missing = missingForOrders({
+    ...good,
+    ordersBridge: 'absent',
+    couriers: 0,
+    trigger: 'missing',
+  })
+  t.deepEqual([missing.parts.length, missing.processes.length], [2, 1])
 })
 
 const withRedis = serialWith('redis-server')
 withRedis('a Redis of its own, safe and unsafe', async (t) => {
   const safe = await startPrivateRedis()
   try {
-    t.deepEqual(unsafe(await inspectRedis(safe.url)), [])
+    const found = await inspectRedis(safe.url)
+    t.deepEqual(unsafe(found), [])
+    t.true(found.some(({ subject }) => subject === 'Redis appendfsync'))
   } finally {
     await safe.stop()
   }

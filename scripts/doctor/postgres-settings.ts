@@ -13,6 +13,8 @@ interface Facts {
   role: string
   standbys: number
   synchronous_standby_names: string
+  /** Logins of ours for which somebody has set synchronous_commit off: what this session sees is not what they get. */
+  unsynchronized_roles: string[]
 }
 
 /** What an acknowledged order asks of a PostgreSQL server. `keeps` = what we store there must outlive a crash. */
@@ -28,7 +30,14 @@ export async function inspectPostgres(
       `SELECT current_setting('synchronous_commit') AS synchronous_commit, current_setting('fsync') AS fsync,
          current_setting('full_page_writes') AS full_page_writes, current_setting('server_version_num')::int AS version,
          r.rolsuper AS superuser, r.rolname AS role, current_setting('synchronous_standby_names') AS synchronous_standby_names,
-         (SELECT count(*)::int FROM pg_stat_replication WHERE application_name <> '') AS standbys
+         (SELECT count(*)::int FROM pg_stat_replication WHERE application_name <> '') AS standbys,
+         ARRAY(
+           SELECT DISTINCT l.rolname::text FROM pg_db_role_setting s JOIN pg_roles l ON l.oid = s.setrole AND l.rolcanlogin,
+             unnest(s.setconfig) AS setting
+           WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+             AND lower(setting) IN ('synchronous_commit=off', 'synchronous_commit=false', 'synchronous_commit=no', 'synchronous_commit=0')
+             AND EXISTS (SELECT FROM pg_roles g WHERE g.rolname LIKE 'strangler\\_%' AND pg_has_role(l.oid, g.oid, 'MEMBER'))
+           ORDER BY 1) AS unsynchronized_roles
        FROM pg_roles r WHERE r.rolname = current_user`,
     )
     const missing = await missingMigrations(url, folder)
@@ -63,6 +72,14 @@ export function judgePostgres(
     must('fsync', ['on']),
     must('full_page_writes', ['on']),
   ]
+  for (const role of facts.unsynchronized_roles) {
+    findings.push({
+      level: keeps ? 'unsafe' : 'warn',
+      subject: `${name} synchronous_commit of ${role}`,
+      says: 'off by ALTER ROLE',
+      fix: `ALTER ROLE ${role} RESET synchronous_commit (also IN DATABASE): a crash may take back what it acknowledged`,
+    })
+  }
   const version = Math.floor(facts.version / 10_000)
   findings.push(
     version >= 14

@@ -103,13 +103,20 @@ export function judgeRunning(running: Running): Finding[] {
   return findings
 }
 
-/** Why no more orders should go the direct way now, in words; empty when nothing speaks against it. */
-export function reasonsAgainst({ trigger, ordersBridge, couriers }: Running): string[] {
-  return [
-    ...(ordersBridge === 'inserted' ? [] : [`the bridge of mes.orders is ${ordersBridge}`]),
-    ...(trigger === 'enabled' ? [] : [`the trigger strangler_capture is ${trigger}`]),
-    ...(couriers > 0 ? [] : ['no courier runs']),
-  ]
+/** What of a phase's new way is not there, in words. A process may be just about to come back. */
+export interface Missing {
+  readonly parts: readonly string[]
+  readonly processes: readonly string[]
+}
+
+export function missingForOrders({ trigger, ordersBridge, couriers }: Running): Missing {
+  return {
+    parts: [
+      ...(ordersBridge === 'inserted' ? [] : [`the bridge of mes.orders is ${ordersBridge}`]),
+      ...(trigger === 'enabled' ? [] : [`the trigger strangler_capture is ${trigger}`]),
+    ],
+    processes: couriers > 0 ? [] : ['no courier runs'],
+  }
 }
 
 function seconds(ms: number): string {

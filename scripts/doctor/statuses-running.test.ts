@@ -7,7 +7,7 @@ import { startEstateDatabases } from '../../test/estate-databases.ts'
 import {
   judgeStatusesRunning,
   readStatusesRunning,
-  reasonsAgainstStatuses,
+  missingForStatuses,
 } from './statuses-running.ts'
 import type { StatusesRunning } from './statuses-running.ts'
 
@@ -28,7 +28,10 @@ const well: StatusesRunning = {
 }
 
 const judge = (change: Partial<StatusesRunning>) => judgeStatusesRunning({ ...well, ...change })
-const against = (change: Partial<StatusesRunning>) => reasonsAgainstStatuses({ ...well, ...change })
+const against = (change: Partial<StatusesRunning>) => {
+  const { parts, processes } = missingForStatuses({ ...well, ...change })
+  return [...parts, ...processes]
+}
 
 test('what does not run, does not fence, or does not keep up, is named', (t) => {
   const found = (change: Partial<StatusesRunning>) => unsafe(judge(change))

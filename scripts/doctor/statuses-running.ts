@@ -1,5 +1,6 @@
 import type { Finding } from '../../runtime/finding.ts'
 import type { Pool } from '../../runtime/postgres.ts'
+import type { Missing } from './running.ts'
 
 /** What shows that the parts of the statuses' direct way are there and keep up. Ages in milliseconds. */
 export interface StatusesRunning {
@@ -97,13 +98,14 @@ export function judgeStatusesRunning(running: StatusesRunning): Finding[] {
   return findings
 }
 
-/** Why no more orders should get their statuses the direct way now, in words; empty when nothing speaks against it. */
-export function reasonsAgainstStatuses(running: StatusesRunning): string[] {
+export function missingForStatuses(running: StatusesRunning): Missing {
   const { eventsBridge, fence, fencedWriters, appliers } = running
-  return [
-    ...(eventsBridge === 'inserted' ? [] : [`the bridge of crm.events is ${eventsBridge}`]),
-    ...(fence === 'enabled' ? [] : [`the trigger strangler_fence is ${fence}`]),
-    ...(fencedWriters > 0 ? [] : ['no login of CRM is fenced']),
-    ...(appliers > 0 ? [] : ['no applier runs']),
-  ]
+  return {
+    parts: [
+      ...(eventsBridge === 'inserted' ? [] : [`the bridge of crm.events is ${eventsBridge}`]),
+      ...(fence === 'enabled' ? [] : [`the trigger strangler_fence is ${fence}`]),
+      ...(fencedWriters > 0 ? [] : ['no login of CRM is fenced']),
+    ],
+    processes: appliers > 0 ? [] : ['no applier runs'],
+  }
 }

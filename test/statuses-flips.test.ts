@@ -1,0 +1,194 @@
+import { randomInt } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+
+import test, { type ExecutionContext } from 'ava'
+
+import type { Path } from '../contracts/order.ts'
+import { bucketOf, wholeShare } from '../contracts/path-share.ts'
+import { migrationSeed } from '../flags/phases.ts'
+import {
+  expectNothingThroughCrm,
+  sellerMoves,
+  startStatusesWay,
+  type StatusesWay,
+  submittedOrders,
+  tell,
+} from './statuses-fixture.ts'
+import { waitUntil } from './wait-until.ts'
+
+/**
+ * The share is moved as fast as it goes while statuses come in. The path of an order's statuses is decided at the first one, and
+ * all of them take it, whatever is in force by then; the row in the Shop ends right on either path.
+ */
+let way: StatusesWay
+
+test.before(async () => {
+  way = await startStatusesWay({ without: ['shop', 'mes', 'proxy', 'relay', 'courier', 'watch'] })
+  await way.ledger.query(`
+    CREATE TABLE test_pin_changes (order_id text, was text, became text);
+    CREATE FUNCTION test_pin_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+      $$ BEGIN INSERT INTO public.test_pin_changes VALUES (NEW.order_id, OLD.status_path, NEW.status_path); RETURN NULL; END $$;
+    CREATE TRIGGER test_pin_changed AFTER UPDATE ON order_ledger FOR EACH ROW
+      WHEN (OLD.status_path IS NOT NULL AND (OLD.status_path, OLD.status_epoch) IS DISTINCT FROM (NEW.status_path, NEW.status_epoch))
+      EXECUTE FUNCTION test_pin_changed()`)
+})
+test.after.always(() => way?.stop())
+
+// CRM writes what it gets as it comes, several at once: a MES that waits for its last word leaves it no order to confuse.
+const next: Readonly<Record<string, string>> = {
+  MANUFACTURING_APPROVED: 'MANUFACTURING_STARTED',
+  MANUFACTURING_STARTED: 'MANUFACTURING_COMPLETED',
+  MANUFACTURING_COMPLETED: 'PACKAGING',
+  PACKAGING: 'SHIPPED',
+}
+
+function priceOf(orderId: string): string {
+  return `${1 + bucketOf(orderId, 2)}.${10 + (bucketOf(orderId, 3) % 90)}`
+}
+
+/** The MES and the seller take these orders on, one step each time the Shop's row shows the last one. */
+class Life {
+  readonly ids: string[] = []
+  readonly #last = new Map<string, string>()
+
+  /** False when all of them are where they are to stop. */
+  async step(upTo = 'CLOSED'): Promise<boolean> {
+    const { rows } = await way.shop.query<{ id: string; status: string }>(
+      'SELECT id::text, status FROM public.orders WHERE id = ANY($1::uuid[]) AND status <> $2',
+      [this.ids, upTo],
+    )
+    const fresh = rows.filter(({ id, status }) => this.#last.get(id) !== status)
+    for (const { id, status } of fresh) this.#last.set(id, status)
+    const of = (wanted: string): string[] =>
+      fresh.flatMap(({ id, status }) => (status === wanted ? [id] : []))
+    await Promise.all([
+      sellerMoves(way, of('PRICE_CALCULATED'), 'approve'),
+      sellerMoves(way, of('SHIPPED'), 'close'),
+      ...of('SUBMITTED').map((id) => tell(way, id, { price: priceOf(id) })),
+      ...fresh.flatMap(({ id, status }) =>
+        next[status] === undefined ? [] : [tell(way, id, { status: next[status] })],
+      ),
+    ])
+    return rows.length > 0
+  }
+
+  async until(status: string): Promise<void> {
+    await waitUntil(
+      `${this.ids.length} orders ${status}`,
+      async () => !(await this.step(status)),
+      100_000,
+    )
+  }
+}
+
+interface Pinned {
+  readonly id: string
+  readonly path: Path
+  readonly epoch: number
+}
+
+async function pins(ids: readonly string[]): Promise<Pinned[]> {
+  const { rows } = await way.ledger.query<Pinned>(
+    'SELECT order_id AS id, status_path AS path, status_epoch AS epoch FROM order_ledger WHERE order_id = ANY($1)',
+    [ids],
+  )
+  return rows
+}
+
+async function expectEachRight(t: ExecutionContext, ids: readonly string[]): Promise<void> {
+  const { rows: inShop } = await way.shop.query<{ id: string; row: string }>(
+    `SELECT id::text, concat_ws(' ', status, price::text, currency) AS row FROM public.orders WHERE id = ANY($1::uuid[])`,
+    [ids],
+  )
+  t.deepEqual(
+    inShop.filter(({ id, row }) => row !== `CLOSED ${priceOf(id)} EUR`),
+    [],
+  )
+  const { rows: mixed } = await way.ledger.query(
+    `SELECT l.order_id, l.status_path, array_agg(DISTINCT b.state) AS states, count(*)::int AS events
+     FROM order_ledger l JOIN bridge_inbox b ON b.order_id = l.order_id AND b.queue = 'crm.events'
+     WHERE l.order_id = ANY($1) GROUP BY 1, 2
+     HAVING array_agg(DISTINCT b.state) <> ARRAY[CASE l.status_path WHEN 'direct' THEN 'diverted' ELSE 'forwarded' END] OR count(*) <> 5`,
+    [ids],
+  )
+  t.deepEqual(mixed, [], 'five events of each order, all of them on its path')
+  const { rows: changed } = await way.ledger.query('SELECT * FROM test_pin_changes')
+  t.deepEqual(changed, [], 'no pin was changed')
+  const { rows: late } = await way.shop.query('SELECT * FROM strangler.late_writes')
+  t.deepEqual(late, [], 'nobody wrote to an order that is not his')
+  await expectNothingThroughCrm(t, way)
+}
+
+test.serial('flips as fast as they go while orders come in', async (t) => {
+  t.timeout(110_000)
+  const orders = 240
+  const life = new Life()
+  const shares = new Map<number, number>([[0, 0]])
+  const known = await way.ledger.query<{ epoch: number; share: number }>(
+    `SELECT epoch, share FROM phase WHERE phase = 'statuses-direct'`,
+  )
+  for (const { epoch, share } of known.rows) shares.set(epoch, share)
+  const over = new AbortController()
+  const flipping = (async () => {
+    for (let n = 0; !over.signal.aborted; n += 1) {
+      const share = n % 2 === 0 ? 0 : randomInt(1, wholeShare + 1)
+      const moved = await way.move('statuses-direct', share)
+      t.true(moved.complete)
+      shares.set(moved.epoch, share)
+    }
+  })()
+  try {
+    while (life.ids.length < orders) {
+      life.ids.push(...(await submittedOrders(way, 8)))
+      await life.step()
+      await delay(10)
+    }
+    await life.until('CLOSED')
+  } finally {
+    over.abort()
+    await flipping
+  }
+  await expectEachRight(t, life.ids)
+  const pinned = await pins(life.ids)
+  t.deepEqual(
+    pinned.filter(({ id, path, epoch }) => {
+      const share = shares.get(epoch)
+      const decided = bucketOf(id, migrationSeed) < (share ?? 0) ? 'direct' : 'legacy'
+      return share === undefined || path !== decided
+    }),
+    [],
+    'each was decided by the share of its epoch',
+  )
+  const direct = pinned.filter(({ path }) => path === 'direct').length
+  t.true(direct > 0 && direct < orders, 'both paths were taken')
+  t.log(`${shares.size} flips, ${direct} of ${orders} orders direct`)
+})
+
+test.serial('rollback with orders in flight, and forward again', async (t) => {
+  t.timeout(110_000)
+  const [first, back, again] = [new Life(), new Life(), new Life()]
+  await way.move('statuses-direct', wholeShare)
+  first.ids.push(...(await submittedOrders(way, 80)))
+  await first.until('PRICE_CALCULATED')
+  await way.move('statuses-direct', 0)
+  back.ids.push(...(await submittedOrders(way, 40)))
+  await back.until('MANUFACTURING_STARTED')
+  await first.until('PACKAGING')
+  await way.move('statuses-direct', wholeShare)
+  again.ids.push(...(await submittedOrders(way, 40)))
+  await again.until('CLOSED')
+  await back.until('CLOSED')
+  await way.move('statuses-direct', 0)
+  await first.until('CLOSED')
+  await way.move('statuses-direct', wholeShare)
+  await expectEachRight(t, [...first.ids, ...back.ids, ...again.ids])
+  for (const [life, wanted] of [
+    [first, 'direct'],
+    [back, 'legacy'],
+    [again, 'direct'],
+  ] as const)
+    t.deepEqual(
+      (await pins(life.ids)).filter(({ path }) => path !== wanted),
+      [],
+    )
+})
