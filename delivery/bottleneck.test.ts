@@ -248,6 +248,10 @@ test.serial('what a person has to look at is shown, and is not the bottleneck', 
     { human: true, inFlight: 1 },
   )
   t.not(worst!.hop, 'parked status')
+  t.like(
+    hops.find(({ hop }) => hop === 'status inbox'),
+    { arrivals: 1, inFlight: 0 },
+  )
 })
 
 test.serial('an empty window names nothing', async (t) => {

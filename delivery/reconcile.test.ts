@@ -115,7 +115,7 @@ test.serial(
       `stuck ${await plant({ ...legacy, ...atWork, told: [priced] })} -`,
       `stuck ${await plant(behind)} -`,
       // It would undo what CRM has set.
-      `price mismatch ${await plant({ ...legacy, ...otherPrice, status: 'CLOSED', told: [priced] })} -`,
+      `price mismatch ${await plant({ ...legacy, ...otherPrice, status: 'CLOSED', told: [priced, { status: 'SHIPPED' }] })} -`,
       `stuck ${await plant({ ...legacy, ...atWork, status: 'PRICE_CALCULATED', told: [priced, started] })} -`,
       // CRM's to write.
       `stuck ${await plant({ ...direct, status: 'PRICE_CALCULATED', price: '1.00', mesStatus: 'MANUFACTURING_APPROVED' })} -`,

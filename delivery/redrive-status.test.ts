@@ -4,6 +4,7 @@ import { shopStatusTarget } from '../adapters/statuses/shop-status-target.ts'
 import { readMesEvent } from '../adapters/wire/mes-event.ts'
 import { legacySides } from '../adapters/wire/reconcile-sides.ts'
 import { createLog } from '../runtime/log.ts'
+import { waitUntil } from '../test/wait-until.ts'
 import type { Difference } from './difference.ts'
 import { startPlantation } from './reconcile-under-test.ts'
 import { redriveStatus } from './redrive-status.ts'
@@ -132,6 +133,13 @@ test.serial('without evidence nothing is told again', async (t) => {
     [legacy],
   )
   t.regex(await redrive(of(legacy)), /^left to a person: /)
+  // Something of it came, and waits for a person.
+  await ledger.query(
+    `INSERT INTO status_inbox (id, order_id, received_at, state) VALUES (1, $1, now(), 'parked')`,
+    [direct],
+  )
+  t.is(await redrive(of(direct)), 'changed meanwhile')
+  await ledger.query('TRUNCATE status_inbox')
   // Somebody has changed the price by hand since.
   await shop.query(
     `INSERT INTO strangler.late_writes (order_id, col, kept, role) VALUES ($1, 'price', true, 'shop')`,
@@ -152,15 +160,45 @@ test.serial('without evidence nothing is told again', async (t) => {
   t.is((await ledger.query(`SELECT FROM bridge_inbox WHERE state = 'held'`)).rowCount, 0)
 })
 
-test.serial('two people at once: it is told once', async (t) => {
-  await plant({ statusPath: 'direct', ...behind })
+test.serial('messages that would leave CRM at another status are not sent again', async (t) => {
+  await plant({
+    statusPath: 'legacy',
+    status: 'MANUFACTURING_STARTED',
+    price: '12.31',
+    mesPrice: '12.30',
+    told: [{ status: 'MANUFACTURING_STARTED' }, priced],
+  })
   const [difference] = await differences()
-  const outcomes = await Promise.all(Array.from({ length: 4 }, () => redrive(difference!)))
-  t.deepEqual(outcomes.toSorted(), [
-    'changed meanwhile',
-    'changed meanwhile',
-    'changed meanwhile',
-    'done',
-  ])
-  t.is((await ledger.query('SELECT FROM status_inbox')).rowCount, 1)
+  t.is(difference?.remedy?.act, 'tell CRM again')
+  t.regex(await redrive(difference!), /^left to a person: /)
 })
+
+test.serial(
+  'two people at once: the second waits for the first, and it is told once',
+  async (t) => {
+    const id = await plant({ statusPath: 'direct', ...behind })
+    const [difference] = await differences()
+    const first = await ledger.connect()
+    try {
+      await first.query('BEGIN')
+      await first.query('SELECT FROM order_ledger WHERE order_id = $1 FOR UPDATE', [id])
+      await first.query(
+        `INSERT INTO status_inbox (id, order_id, received_at, state) VALUES (1, $1, now(), 'open')`,
+        [id],
+      )
+      let ended = false
+      const second = redrive(difference!).finally(() => {
+        ended = true
+      })
+      await waitUntil('the second to wait', async () => {
+        const { rowCount } = await ledger.query('SELECT FROM pg_locks WHERE NOT granted')
+        return ended || rowCount === 1
+      })
+      await first.query('COMMIT')
+      t.is(await second, 'changed meanwhile')
+    } finally {
+      first.release()
+    }
+    t.is((await ledger.query('SELECT FROM status_inbox')).rowCount, 1)
+  },
+)
