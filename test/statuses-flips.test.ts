@@ -128,9 +128,9 @@ test.serial('flips as fast as they go while orders come in', async (t) => {
     `SELECT epoch, share FROM phase WHERE phase = 'statuses-direct'`,
   )
   for (const { epoch, share } of known.rows) shares.set(epoch, share)
-  let over = false
+  const over = new AbortController()
   const flipping = (async () => {
-    for (let n = 0; !over; n += 1) {
+    for (let n = 0; !over.signal.aborted; n += 1) {
       const share = n % 2 === 0 ? 0 : randomInt(1, wholeShare + 1)
       const moved = await way.move('statuses-direct', share)
       t.true(moved.complete)
@@ -145,7 +145,7 @@ test.serial('flips as fast as they go while orders come in', async (t) => {
     }
     await life.until('CLOSED')
   } finally {
-    over = true
+    over.abort()
     await flipping
   }
   await expectEachRight(t, life.ids)
