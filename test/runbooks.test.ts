@@ -27,7 +27,7 @@ async function commandsOf(page: string): Promise<string[][]> {
 }
 
 /** Many enough that a tenth of those submitted between two commands is never nobody. */
-const perCommand = 12
+const perCommand = 20
 
 /** How many orders went each way by what the page's phase decides. */
 async function paths(estate: Estate, page: string): Promise<Record<string, number>> {
