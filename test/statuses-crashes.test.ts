@@ -28,7 +28,7 @@ test.before(async () => {
     without: ['shop', 'proxy'],
     settings: { mes: { MES_PRICE_US_PER_TRIANGLE: '1000' } },
   })
-  people = staff(way.estate.pages, { pauseMs: 50 })
+  people = staff(way.estate.pages, { pauseMs: 100 })
 })
 test.after.always(async () => {
   await people?.stop()
