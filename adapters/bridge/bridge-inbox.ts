@@ -166,8 +166,10 @@ export async function sentBefore(
 ): Promise<Set<string>> {
   if (orderIds.length === 0) return new Set()
   const { rows } = await ledger.query<{ order_id: string }>(
+    // The queue as an expression: before the first ANALYZE the planner takes the index of the whole queue for a narrow one, and
+    // reads it for every order (10 s for 200 of them at 300 000 rows, measured).
     `SELECT DISTINCT order_id FROM bridge_inbox
-     WHERE queue = $1 AND routing_key = $2 AND order_id = ANY($3::text[]) AND state IN ('held', 'forwarded') AND id <> ALL($4::bigint[])`,
+     WHERE queue || '' = $1 AND routing_key = $2 AND order_id = ANY($3::text[]) AND state IN ('held', 'forwarded') AND id <> ALL($4::bigint[])`,
     [queue, routingKey, orderIds, exceptIds],
   )
   return new Set(rows.map((row) => row.order_id))

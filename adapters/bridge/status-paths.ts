@@ -30,7 +30,7 @@ const pin = `
     LEFT JOIN strangler.route r ON r.phase = 'statuses-direct'
     CROSS JOIN LATERAL (SELECT strangler.bucket(w.order_id, r.seed) AS bucket) b
     CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM bridge_inbox i WHERE i.order_id = w.order_id
-      AND i.routing_key = ANY($2::text[]) AND i.state IN ('forwarded', 'held', 'parked')) AS begun) e) d
+      AND i.routing_key = ANY($2::text[]) AND i.state IN ('forwarded', 'held', 'parked')) AS begun OFFSET 0) e) d
   WHERE l.order_id = d.order_id AND l.status_path IS NULL
   RETURNING l.order_id, l.status_path`
 
