@@ -9,7 +9,7 @@ import type { Exit } from './server-process.ts'
 
 export interface SpawnNodeOptions {
   readonly args?: readonly string[]
-  /** Given to the process as it is, plus PATH, HOME and TZ; nothing else of ours is inherited. */
+  /** Given to the process as it is, plus PATH, HOME, TZ and where compiled code is kept; nothing else of ours is inherited. */
   readonly env?: Readonly<Record<string, string>>
   readonly cwd?: string
 }
@@ -174,7 +174,7 @@ async function endOfOutput(child: ChildProcess, exited: Promise<Exit>): Promise<
 function inherited(): Record<string, string> {
   const ours = inheritedEnvironment()
   return Object.fromEntries(
-    ['PATH', 'HOME', 'TZ'].flatMap((name) => {
+    ['PATH', 'HOME', 'TZ', 'NODE_COMPILE_CACHE'].flatMap((name) => {
       const value = ours[name]
       return value === undefined ? [] : [[name, value]]
     }),
