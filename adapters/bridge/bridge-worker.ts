@@ -169,7 +169,8 @@ export class BridgeWorker {
         row,
         path: (isStatus(incoming) ? statusPaths.get(orderId) : paths.get(orderId)) ?? undefined,
         sentBefore: before.has(orderId),
-        inLedger: statusPaths.has(orderId),
+        // A submit in the same batch has only just opened the row.
+        inLedger: statusPaths.has(orderId) || paths.has(orderId),
       })
       const kind = incoming.delivery.routingKey
       const goesOn = decision.act === 'forward' || decision.act === 'hold'
