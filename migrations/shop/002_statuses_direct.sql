@@ -58,8 +58,9 @@ BEGIN
   IF pg_has_role(session_user, 'strangler_applier', 'MEMBER') THEN
     RETURN NEW;
   END IF;
-  SELECT EXISTS (SELECT FROM strangler.fenced_writer f WHERE f.role = session_user) INTO of_crm;
-  SELECT EXISTS (SELECT FROM strangler.order_fence f WHERE f.order_id = NEW.id) INTO ours;
+  SELECT EXISTS (SELECT FROM strangler.fenced_writer f WHERE f.role = session_user),
+         EXISTS (SELECT FROM strangler.order_fence f WHERE f.order_id = NEW.id)
+  INTO of_crm, ours;
   IF NOT ours THEN
     IF of_crm AND NEW.status IN ('PRICE_CALCULATED', 'MANUFACTURING_STARTED', 'MANUFACTURING_COMPLETED', 'PACKAGING', 'SHIPPED') THEN
       INSERT INTO strangler.crm_writes (order_id, status, price, currency, repriced)
