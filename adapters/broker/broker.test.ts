@@ -235,8 +235,7 @@ function conformance(kind: Broker['kind'], start: () => Promise<Subject>): void 
     t.is(new Set(bodies).size, sent.length)
     const twice = bodies.length - sent.length
     t.log(`${twice} of ${sent.length} went both ways in two changes`)
-    // How many depends on the machine; the bridge holds them until evidence settles them.
-    if (exact) t.is(twice, 0)
+    t.true(exact ? twice === 0 : twice < 200)
     await sender.close()
   })
 
