@@ -1,3 +1,4 @@
+import { processNames } from '../../estate/estate.ts'
 import type { ProcessName } from '../../estate/estate.ts'
 import { SeededRandom } from './seeded-random.ts'
 
@@ -21,19 +22,6 @@ export interface PlannedFault {
   readonly fault: Fault
 }
 
-/** Every process that may die. */
-const targets: readonly ProcessName[] = [
-  'shop',
-  'crm',
-  'mes',
-  'proxy',
-  'bridge',
-  'relay',
-  'courier',
-  'watch',
-  'applier',
-  'shadow',
-]
 const phases: readonly FlippedPhase[] = ['orders-direct', 'statuses-direct']
 const shares = ['0%', '10%', '50%', '90%', '100%'] as const
 
@@ -66,10 +54,10 @@ function anyFault(
 ): Fault {
   const dice = random.next()
   const ms = 500 + random.below(4000)
-  if (dice < 0.3) return { kind: 'kill', target: random.pick(targets) }
+  if (dice < 0.3) return { kind: 'kill', target: random.pick(processNames) }
   if (dice < 0.45) return { kind: 'kill courier child' }
-  if (dice < 0.6) return { kind: 'stop', target: random.pick(targets) }
-  if (dice < 0.8) return { kind: 'freeze', target: random.pick(targets), ms }
+  if (dice < 0.6) return { kind: 'stop', target: random.pick(processNames) }
+  if (dice < 0.8) return { kind: 'freeze', target: random.pick(processNames), ms }
   const server = random.pick(servers)
   if (server === 'redis')
     return { kind: 'server', server, how: random.pick(['kill', 'wipe', 'freeze'] as const), ms }
