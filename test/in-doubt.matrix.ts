@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 
 import test from 'ava'
+import type pg from 'pg'
 
 import { orderSubmittedBody } from '../adapters/wire/order-submitted.ts'
 import { acceptOrders } from '../delivery/accept-orders.ts'
@@ -8,7 +9,7 @@ import type { Estate } from '../estate/estate.ts'
 import { withClient } from '../estate/postgres-server.ts'
 import { isRunning } from '../estate/process-table.ts'
 import { createLog } from '../runtime/log.ts'
-import { createPool } from '../runtime/postgres.ts'
+import { createPool, type Pool } from '../runtime/postgres.ts'
 import { customersOf, submittedOf } from './customers.ts'
 import {
   expectEachOnce,
@@ -19,7 +20,7 @@ import {
   startDirectWay,
 } from './direct-way-fixture.ts'
 import { storeModel, submitOrders } from './shop-orders-by-sql.ts'
-import { waitUntil } from './wait-until.ts'
+import { waitUntil, waitUntilIn } from './wait-until.ts'
 
 /**
  * The MES may or may not have the order. Only evidence moves it: never a clock, and never a second send while the first may
@@ -39,19 +40,25 @@ interface LedgerRow {
   readonly attempts: number
 }
 
-async function ledgerRows(ids: readonly string[]): Promise<LedgerRow[]> {
-  return withClient(estate.databases.ledger, async (client) => {
-    const { rows } = await client.query<LedgerRow>(
-      'SELECT state, gen, attempts FROM order_ledger WHERE order_id = ANY($1::text[]) ORDER BY order_id',
-      [ids],
-    )
-    return rows
-  })
+function ledgerRows(ids: readonly string[]): Promise<LedgerRow[]> {
+  return withClient(estate.databases.ledger, (client) => ledgerRowsIn(client, ids))
+}
+
+async function ledgerRowsIn(
+  ledger: Pool | pg.Client,
+  ids: readonly string[],
+): Promise<LedgerRow[]> {
+  const { rows } = await ledger.query<LedgerRow>(
+    'SELECT state, gen, attempts FROM order_ledger WHERE order_id = ANY($1::text[]) ORDER BY order_id',
+    [ids],
+  )
+  return rows
 }
 
 async function inState(ids: readonly string[], state: string): Promise<void> {
-  await waitUntil(`${ids.length} orders ${state}`, async () => {
-    const rows = await ledgerRows(ids)
+  const { ledger } = estate.databases
+  await waitUntilIn([ledger], `${ids.length} orders ${state}`, async (inLedger) => {
+    const rows = await ledgerRowsIn(inLedger, ids)
     if (rows.length === ids.length && rows.every((row) => row.state === state)) return true
     throw new Error(JSON.stringify(rows))
   })

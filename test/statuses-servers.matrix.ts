@@ -4,8 +4,7 @@ import test from 'ava'
 import pg from 'pg'
 
 import type { Sender } from '../adapters/broker/port.ts'
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../estate/embedded-postgres.ts'
-import { withClient } from '../estate/postgres-server.ts'
+import { type PostgresServer, withClient } from '../estate/postgres-server.ts'
 import { type PrivateRedis, startPrivateRedis } from '../estate/private-redis.ts'
 import { hasServer, serialWith } from './optional-server.ts'
 import { redisCommand } from './redis-command.ts'
@@ -30,7 +29,7 @@ import { waitUntil } from './wait-until.ts'
  */
 const onRedis = serialWith('redis-server')
 let redis: PrivateRedis | undefined
-let server: EmbeddedPostgres
+let server: PostgresServer
 let way: StatusesWay
 /** The MES publishes through it; a new one after each outage of the broker. */
 let mes: Sender
@@ -38,18 +37,16 @@ let mes: Sender
 test.before(async () => {
   if (hasServer('redis-server'))
     redis = await startPrivateRedis({ appendonly: 'no', policy: 'noeviction' })
-  server = await startEmbeddedPostgres()
   way = await startStatusesWay({
     without: ['shop', 'crm', 'mes', 'proxy', 'relay', 'courier', 'watch'],
-    postgres: server,
     ...(redis === undefined ? {} : { queueUrl: redis.url }),
   })
+  server = way.estate.postgres
   mes = way.mes
 })
 test.after.always(async () => {
   await mes?.close()
   await way?.stop()
-  await server?.stop()
   await redis?.stop()
 })
 

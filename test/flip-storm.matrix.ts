@@ -6,13 +6,13 @@ import test, { type ExecutionContext } from 'ava'
 import { bucketOf, wholeShare } from '../contracts/path-share.ts'
 import type { Estate } from '../estate/estate.ts'
 import { withClient } from '../estate/postgres-server.ts'
-import { advancePhase, rollbackPhase } from '../flags/phase-journal.ts'
+import { advancePhase, lowerPhase } from '../flags/phase-journal.ts'
 import { migrationSeed } from '../flags/phases.ts'
 import { createLog } from '../runtime/log.ts'
 import { createPool, type Pool } from '../runtime/postgres.ts'
-import { expectEachOnce, ledgerStates, startDirectWay } from './direct-way-fixture.ts'
+import { expectEachOnce, ledgerStatesIn, startDirectWay } from './direct-way-fixture.ts'
 import { storeModel, submitOrders } from './shop-orders-by-sql.ts'
-import { waitUntil } from './wait-until.ts'
+import { waitUntilIn } from './wait-until.ts'
 
 /**
  * The share of new orders is changed as fast as it goes while orders come in also in transactions whose snapshot is older than the flip.
@@ -125,7 +125,7 @@ test.serial(`${flips} flips while orders come in`, async (t) => {
       const moved =
         n % 2 === 0
           ? await advancePhase({ ...act, ledger, seam: shop, share: randomInt(1, 10_001) })
-          : await rollbackPhase({ ...act, ledger, seam: shop })
+          : await lowerPhase({ ...act, ledger, seam: shop, share: 0 })
       t.true(moved.changed && moved.complete)
       storm.completed = moved.epoch
       storm.flips += 1
@@ -201,15 +201,16 @@ test.serial('rollback with 2 000 orders in flight, and forward again', async (t)
   await estate.process('courier').terminate()
   await advancePhase({ ...act, ledger, seam: shop, share: wholeShare })
   const inFlight = await submitOrders(estate, 2000)
-  await waitUntil(
+  await waitUntilIn(
+    [estate.databases.ledger],
     'all of them accepted, none sent',
-    async () => ((await ledgerStates(estate))['accepted'] ?? 0) === inFlight.length,
+    async (inLedger) => ((await ledgerStatesIn(inLedger))['accepted'] ?? 0) === inFlight.length,
   )
-  await rollbackPhase({ ...act, ledger, seam: shop })
+  await lowerPhase({ ...act, ledger, seam: shop, share: 0 })
   const back = await submitOrders(estate, 200)
   await advancePhase({ ...act, ledger, seam: shop, share: wholeShare })
   const again = await submitOrders(estate, 200)
-  await rollbackPhase({ ...act, ledger, seam: shop })
+  await lowerPhase({ ...act, ledger, seam: shop, share: 0 })
   await estate.launch('courier')
   await expectEachOnce(t, estate, [...inFlight, ...back, ...again], 150_000)
   const paths = await rowsOf(

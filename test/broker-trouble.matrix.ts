@@ -8,13 +8,15 @@ import { createLog } from '../runtime/log.ts'
 import {
   expectEachOnce,
   ledgerStates,
+  ledgerStatesIn,
   mesRows,
   moveShare,
   says,
   startDirectWay,
 } from './direct-way-fixture.ts'
+import { sized } from './full-size.ts'
 import { submitOrders } from './shop-orders-by-sql.ts'
-import { waitUntil } from './wait-until.ts'
+import { waitUntil, waitUntilIn } from './wait-until.ts'
 
 /** The MES is away for long, or the way into its queue is gone. Orders stay accepted, somebody is told, and nothing is lost. */
 const { queue } = ordersToMes
@@ -37,16 +39,22 @@ test.after.always(async () => {
   await estate?.stop()
 })
 
+const queued = sized(100_000, 2000)
 test.serial(
-  'an MES that is down with 2 000 orders queued, and slow when it comes back',
+  `an MES that is down with ${queued} orders queued, and slow when it comes back`,
   async (t) => {
-    t.timeout(180_000)
+    const patience = sized(1_800_000, 150_000)
+    t.timeout(2 * patience)
     await estate.process('mes').terminate()
-    const ids = await submitOrders(estate, 2000)
-    await waitUntil('all of them queued', async () => {
-      const { ready } = await broker.depth(queue)
-      return ready === ids.length && (await ledgerStates(estate))['delivered'] === ids.length
-    })
+    const ids = await submitOrders(estate, queued)
+    await waitUntil(
+      'all of them queued',
+      async () => {
+        const { ready } = await broker.depth(queue)
+        return ready === ids.length && (await ledgerStates(estate))['delivered'] === ids.length
+      },
+      patience,
+    )
     await estate.launch('mes', { MES_CONSUME_DELAY_MS: '20' })
     await waitUntil('the first of them', async () => (await mesRows(estate, ids)).size > 50)
     // It is stopped once more in the middle, and comes back at its old speed.
@@ -54,7 +62,7 @@ test.serial(
     t.true((await mesRows(estate, ids)).size < ids.length)
     const more = await submitOrders(estate, 100)
     await estate.launch('mes')
-    await expectEachOnce(t, estate, [...ids, ...more], 150_000)
+    await expectEachOnce(t, estate, [...ids, ...more], patience)
   },
 )
 
@@ -67,11 +75,15 @@ async function expectHeldBack(
   const alarm = says(estate, 'courier', 'sink_unroutable')
   const ids = await submitOrders(estate, 50)
   await alarm
-  await waitUntil('all of them back in the ledger, none dead, none in doubt', async () => {
-    const { delivered: _, ...open } = await ledgerStates(estate)
-    if (Object.keys(open).join() === 'accepted' && open['accepted'] === ids.length) return true
-    throw new Error(JSON.stringify(open))
-  })
+  await waitUntilIn(
+    [estate.databases.ledger],
+    'all of them back in the ledger, none dead, none in doubt',
+    async (ledger) => {
+      const { delivered: _, ...open } = await ledgerStatesIn(ledger)
+      if (Object.keys(open).join() === 'accepted' && open['accepted'] === ids.length) return true
+      throw new Error(JSON.stringify(open))
+    },
+  )
   if ((await mesRows(estate, ids)).size > 0) throw new Error('an order arrived on no way at all')
   await mend()
   return ids

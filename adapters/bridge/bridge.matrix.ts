@@ -307,7 +307,7 @@ function suite(kind: Broker['kind']): void {
       )
       await until(() => crm.of(orderId).length === 1)
       await settled(orderId, 1)
-      t.like((await inbox(orderId))[0], { state: 'forwarded', reason: 'given back by a person' })
+      t.like((await inbox(orderId))[0], { state: 'forwarded', reason: 'test' })
     },
   )
 

@@ -8,9 +8,8 @@ import { promisify } from 'node:util'
 import test, { type ExecutionContext } from 'ava'
 import pg from 'pg'
 
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../estate/embedded-postgres.ts'
 import type { Estate } from '../estate/estate.ts'
-import { withClient } from '../estate/postgres-server.ts'
+import { type PostgresServer, withClient } from '../estate/postgres-server.ts'
 import { type Customers, customersOf, submittedOf } from './customers.ts'
 import {
   expectEachOnce,
@@ -28,18 +27,17 @@ import { waitUntil } from './wait-until.ts'
  * whatever happens to it, and every order that was committed reaches the MES once.
  */
 const run = promisify(execFile)
-let server: EmbeddedPostgres
+let server: PostgresServer
 let estate: Estate
 
 test.before(async () => {
-  server = await startEmbeddedPostgres({ settings: { max_connections: '90' } })
-  estate = await startDirectWay({ postgres: server })
+  estate = await startDirectWay({ postgresSettings: { max_connections: '90' } })
+  server = estate.postgres
   await installGuard(estate)
   await moveShare(estate, '100%')
 })
 test.after.always(async () => {
   await estate?.stop()
-  await server?.stop()
 })
 
 /** Nobody was told "submitted" in vain, and what was committed has arrived, once, and was sent once. */
@@ -124,7 +122,7 @@ async function takeAllConnections(url: string, into: pg.Client[]): Promise<void>
 serialWith('right to mount')(
   "no room on the ledger's disk: nothing is accepted there, and everything once there is room",
   async (t) => {
-    const disk = await tinyDisk(server.pid)
+    const disk = await tinyDisk(await userOfTheServer())
     const customers = await customersOf(estate)
     const admin = await connected(estate.databases.ledger)
     try {
@@ -149,9 +147,16 @@ serialWith('right to mount')(
   },
 )
 
+async function userOfTheServer(): Promise<number> {
+  return withClient(server.url, async (client) => {
+    const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
+    return statSync(`/proc/${rows[0]!.pid}`).uid
+  })
+}
+
 /** A file system of its own, the server's to write. */
 async function tinyDisk(
-  serverPid: number,
+  uid: number,
 ): Promise<{ mount: string; place: string; bytes: number; remove(): Promise<void> }> {
   const bytes = 32 * 1024 * 1024
   const mount = await mkdtemp(join(tmpdir(), 'strangler-disk-'))
@@ -163,7 +168,6 @@ async function tinyDisk(
   await run('mount', ['-t', 'tmpfs', '-o', `size=${bytes},mode=0711`, 'tmpfs', mount])
   try {
     const place = join(mount, 'tablespace')
-    const { uid } = statSync(`/proc/${serverPid}`)
     await run('install', ['-d', '-o', String(uid), '-m', '0700', place])
     return { mount, place, bytes, remove }
   } catch (error) {

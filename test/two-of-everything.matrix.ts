@@ -21,7 +21,7 @@ import { waitUntil } from './wait-until.ts'
 let estate: Estate
 
 test.before(async () => {
-  estate = await startDirectWay({ without: ['crm', 'proxy', 'bridge'] })
+  estate = await startDirectWay({ without: ['crm', 'proxy', 'bridge', 'applier', 'shadow'] })
   await moveShare(estate, '100%')
 })
 test.after.always(() => estate?.stop())

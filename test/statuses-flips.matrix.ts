@@ -3,9 +3,11 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 import test, { type ExecutionContext } from 'ava'
 
+import { repin } from '../adapters/statuses/repin.ts'
 import type { Path } from '../contracts/order.ts'
 import { bucketOf, wholeShare } from '../contracts/path-share.ts'
 import { migrationSeed } from '../flags/phases.ts'
+import { sized } from './full-size.ts'
 import {
   expectNothingThroughCrm,
   sellerMoves,
@@ -33,6 +35,9 @@ test.before(async () => {
       EXECUTE FUNCTION test_pin_changed()`)
 })
 test.after.always(() => way?.stop())
+
+const inFlight = sized(10_000, 80)
+const deadlineMs = sized(600_000, 100_000)
 
 // CRM writes what it gets as it comes, several at once: a MES that waits for its last word leaves it no order to confuse.
 const next: Readonly<Record<string, string>> = {
@@ -76,7 +81,7 @@ class Life {
     await waitUntil(
       `${this.ids.length} orders ${status}`,
       async () => !(await this.step(status)),
-      100_000,
+      deadlineMs,
     )
   }
 }
@@ -95,7 +100,7 @@ async function pins(ids: readonly string[]): Promise<Pinned[]> {
   return rows
 }
 
-async function expectEachRight(t: ExecutionContext, ids: readonly string[]): Promise<void> {
+async function expectRight(t: ExecutionContext, ids: readonly string[]): Promise<void> {
   const { rows: inShop } = await way.shop.query<{ id: string; row: string }>(
     `SELECT id::text, concat_ws(' ', status, price::text, currency) AS row FROM public.orders WHERE id = ANY($1::uuid[])`,
     [ids],
@@ -104,6 +109,12 @@ async function expectEachRight(t: ExecutionContext, ids: readonly string[]): Pro
     inShop.filter(({ id, row }) => row !== `CLOSED ${priceOf(id)} EUR`),
     [],
   )
+  const { rows: late } = await way.shop.query('SELECT * FROM strangler.late_writes')
+  t.deepEqual(late, [], 'nobody wrote to an order that is not his')
+}
+
+async function expectEachRight(t: ExecutionContext, ids: readonly string[]): Promise<void> {
+  await expectRight(t, ids)
   const { rows: mixed } = await way.ledger.query(
     `SELECT l.order_id, l.status_path, array_agg(DISTINCT b.state) AS states, count(*)::int AS events
      FROM order_ledger l JOIN bridge_inbox b ON b.order_id = l.order_id AND b.queue = 'crm.events'
@@ -114,8 +125,6 @@ async function expectEachRight(t: ExecutionContext, ids: readonly string[]): Pro
   t.deepEqual(mixed, [], 'five events of each order, all of them on its path')
   const { rows: changed } = await way.ledger.query('SELECT * FROM test_pin_changes')
   t.deepEqual(changed, [], 'no pin was changed')
-  const { rows: late } = await way.shop.query('SELECT * FROM strangler.late_writes')
-  t.deepEqual(late, [], 'nobody wrote to an order that is not his')
   await expectNothingThroughCrm(t, way)
 }
 
@@ -164,11 +173,11 @@ test.serial('flips as fast as they go while orders come in', async (t) => {
   t.log(`${shares.size} flips, ${direct} of ${orders} orders direct`)
 })
 
-test.serial('rollback with orders in flight, and forward again', async (t) => {
-  t.timeout(110_000)
+test.serial(`rollback with ${inFlight} orders in flight, and forward again`, async (t) => {
+  t.timeout(3 * deadlineMs)
   const [first, back, again] = [new Life(), new Life(), new Life()]
   await way.move('statuses-direct', wholeShare)
-  first.ids.push(...(await submittedOrders(way, 80)))
+  first.ids.push(...(await submittedOrders(way, inFlight)))
   await first.until('PRICE_CALCULATED')
   await way.move('statuses-direct', 0)
   back.ids.push(...(await submittedOrders(way, 40)))
@@ -191,4 +200,74 @@ test.serial('rollback with orders in flight, and forward again', async (t) => {
       (await pins(life.ids)).filter(({ path }) => path !== wanted),
       [],
     )
+})
+
+/** The MES tells on while the path of what it tells is changed. */
+test.serial(`repin during delivery, ${inFlight} orders in flight: each status once`, async (t) => {
+  t.timeout(3 * deadlineMs)
+  await way.move('statuses-direct', wholeShare)
+  const life = new Life()
+  life.ids.push(...(await submittedOrders(way, inFlight)))
+  await life.until('PRICE_CALCULATED')
+  const act = {
+    ledger: way.ledger,
+    shop: way.shop,
+    broker: () => Promise.resolve(way.broker),
+    who: 'test',
+    why: 'test',
+    withinMs: 1000,
+  }
+  let moved = 0
+  let left = 0
+  const stages = {
+    MANUFACTURING_STARTED: 'legacy',
+    MANUFACTURING_COMPLETED: 'direct',
+    PACKAGING: undefined,
+    SHIPPED: 'legacy',
+    CLOSED: undefined,
+  } as const
+  for (const [stage, to] of Object.entries(stages)) {
+    const living = life.until(stage)
+    if (to !== undefined) {
+      const result = await repin({ ...act, to }, undefined)
+      moved += result.moved
+      left += result.left
+    }
+    await living
+  }
+  await expectRight(t, life.ids)
+  const { rows: told } = await way.ledger.query(
+    `SELECT order_id, array_agg(concat_ws(' ', status, state)) FROM bridge_inbox
+     WHERE order_id = ANY($1) AND queue = 'crm.events' GROUP BY 1
+     HAVING count(*) <> 5 OR bool_or(state NOT IN ('forwarded', 'diverted'))`,
+    [life.ids],
+  )
+  t.deepEqual(told, [], 'five events of each order, each on one way')
+  const { rows: twice } = await way.ledger.query(
+    `SELECT s.order_id, s.status, s.state, b.state AS "atBridge" FROM status_inbox s JOIN bridge_inbox b ON b.id = s.id
+     WHERE s.order_id = ANY($1) AND (b.state = 'forwarded') <> (s.state = 'handed over')`,
+    [life.ids],
+  )
+  t.deepEqual(twice, [], 'CRM got what we handed over, and nothing that we applied')
+  const { rows: records } = await way.ledger.query<{
+    records: number
+    changes: number
+    open: number
+  }>(
+    `SELECT (SELECT count(*)::int FROM handover WHERE order_id = ANY($1)) AS records,
+       (SELECT count(*)::int FROM test_pin_changes WHERE order_id = ANY($1)) AS changes,
+       (SELECT count(*)::int FROM handover WHERE order_id = ANY($1) AND finished_at IS NULL) AS open`,
+    [life.ids],
+  )
+  t.deepEqual(records, [{ records: moved, changes: moved, open: 0 }], 'a record of each change')
+  const paths = await way.ledger.query<{ forwarded: number; diverted: number }>(
+    `SELECT count(*) FILTER (WHERE state = 'forwarded')::int AS forwarded, count(*) FILTER (WHERE state = 'diverted')::int AS diverted
+     FROM bridge_inbox WHERE order_id = ANY($1) AND queue = 'crm.events'`,
+    [life.ids],
+  )
+  const { forwarded, diverted } = paths.rows[0]!
+  t.true(moved > 0 && forwarded > 0 && diverted > 0, 'both ways were taken')
+  t.log(
+    `${moved} repins, ${left} not at once, of ${life.ids.length} orders; ${diverted} events by us, ${forwarded} by CRM`,
+  )
 })
