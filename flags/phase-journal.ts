@@ -6,9 +6,12 @@ import { inTransaction } from '../runtime/postgres.ts'
 import { waitForFlip } from './flip-complete.ts'
 import type { FlipWait } from './flip-complete.ts'
 import { readPhase, readRoute } from './phase-state.ts'
-import type { PhaseState, Route, Verb } from './phase-state.ts'
+import type { PhaseState, PinKind, Route, Verb } from './phase-state.ts'
 import { migrationSeed } from './phases.ts'
 import type { PhaseId } from './phases.ts'
+import { setPin } from './pin.ts'
+import { waitForReplicas } from './replicas.ts'
+import { noteEvent } from './timeline.ts'
 
 /*
  * A flip from epoch N to N+1, over two databases:
@@ -16,14 +19,14 @@ import type { PhaseId } from './phases.ts'
  *   ledger: journal 'intended' + phase row N+1     one transaction; the unique (phase, epoch, step) is the compare-and-swap
  *   seam:   route row N -> N+1                     the commit that changes what happens to new orders
  *   ledger: journal 'in force'
- *   seam:   wait until no order of epoch N can appear any more
+ *   seam:   wait until no order of epoch N can appear any more, and every living replica has acknowledged N+1
  *   ledger: journal 'complete'
  *
  * Every step may be repeated, by anybody: a runner cannot know whether the one before it died or is only slow, so it
  * never waits for it but takes the same steps for the same epoch. A flip that was intended is therefore always carried
  * out, which is what a half done rollback needs; it is abandoned in one case only: the route has an epoch or share that
  * this journal did not write (a restored database, a change by hand). Then the route is what is in force, and the phase
- * row follows it.
+ * row follows it, pinned, until a person has looked.
  */
 
 export interface Databases {
@@ -38,6 +41,8 @@ interface Act extends Databases {
   readonly why: string
   /** How long to wait for the last transaction of the old epoch; the flip is in force all the same. */
   readonly completeWithinMs?: number
+  /** Only if this epoch is in force: what was judged in it says nothing about a later one. */
+  readonly atEpoch?: number
 }
 
 export interface Moved extends FlipWait {
@@ -46,25 +51,59 @@ export interface Moved extends FlipWait {
   readonly epoch: number
   readonly share: number
   readonly shareBefore: number
+  /** So many orders more than the share are admitted, and then the phase holds. */
+  readonly tokens: number | undefined
+  /** Whose orders alone those are; undefined: anybody's. */
+  readonly partner: string | undefined
   /** False: the ledger was away, so that only the route says it yet; the next verb writes the journal. */
   readonly journaled: boolean
 }
 
 /**
- * Raises the share of a phase.
- * @throws StranglerError `epoch_conflict` when somebody else moved it meanwhile, `refused` for a share below the one in force
+ * Raises the share of a phase. What asks the gates is reconcilePhase; this is the flip itself.
+ * @throws StranglerError `epoch_conflict` when somebody else moved it meanwhile, `refused` for a share below the one in force,
+ *   or while the phase is pinned
  */
 export async function advancePhase(act: Act & { readonly share: number }): Promise<Moved> {
-  if (!Number.isInteger(act.share) || act.share < 0 || act.share > wholeShare) {
-    throw new StranglerError('invalid_argument', `a share of ${act.share} ten-thousandths`)
-  }
-  return move(act, 'advance', act.share)
+  return move(act, { verb: 'advance', share: wholeTenThousandths(act.share) })
 }
 
-/** Back to 0: new orders are legacy again. Possible at any time, where the seam is elsewhere also without the ledger; a no-op where nothing moved. */
-export async function rollbackPhase(act: Act): Promise<Moved> {
+/** Lowers the share, or leaves it: needs no gate, and pins nothing. */
+export async function lowerPhase(act: Act & { readonly share: number }): Promise<Moved> {
+  return move(act, { verb: 'lower', share: wholeTenThousandths(act.share) })
+}
+
+/**
+ * Admits exactly so many orders more than the share does, of one partner or of anybody, and holds.
+ * @throws StranglerError as advancePhase does
+ */
+export async function admitOrders(
+  act: Act & { readonly tokens: number; readonly partner?: string | undefined },
+): Promise<Moved> {
+  const { tokens, partner } = act
+  if (!Number.isInteger(tokens) || tokens < 1)
+    throw new StranglerError('invalid_argument', `${tokens} orders to admit`)
+  if (partner !== undefined && act.phase !== 'partner-intake')
+    throw new StranglerError('invalid_argument', `${act.phase} does not decide by partners`)
+  return move(act, { verb: 'admit', tokens, partner, pin: 'hold' })
+}
+
+/**
+ * Back to 0 and pinned there: new orders are legacy again. Possible at any time, where the seam is elsewhere also without the
+ * ledger; where nothing moved it only pins. flags/rollback.ts goes on from there.
+ */
+export function rollbackPhase(act: Act): Promise<Moved> {
+  return back(act, 'rollback')
+}
+
+/** The first act of a rollback alone. */
+export function killPhase(act: Act): Promise<Moved> {
+  return back(act, 'kill')
+}
+
+async function back(act: Act, verb: 'rollback' | 'kill'): Promise<Moved> {
   try {
-    return await move(act, 'rollback', 0)
+    return await move(act, { verb, share: 0, pin: verb })
   } catch (error) {
     if (error instanceof StranglerError) throw error
     // Whatever ails the ledger; where it was the seam, this fails as well, and the first reason is the one to tell.
@@ -74,23 +113,36 @@ export async function rollbackPhase(act: Act): Promise<Moved> {
   }
 }
 
+function wholeTenThousandths(share: number): number {
+  if (Number.isInteger(share) && share >= 0 && share <= wholeShare) return share
+  throw new StranglerError('invalid_argument', `a share of ${share} ten-thousandths`)
+}
+
 /** The route alone, by compare-and-swap; settlePhase makes the journal follow it. */
 async function closeRoute(act: Act): Promise<Moved> {
   for (;;) {
     const found = await readRoute(act.seam, act.phase)
-    const { epoch, share: shareBefore } = found ?? { epoch: 0, share: 0 }
-    const changed = shareBefore !== 0
-    if (changed) {
-      const { rowCount } = await act.seam.query(
-        `UPDATE strangler.route SET epoch = epoch + 1, share = 0, changed_at = clock_timestamp()
-         WHERE phase = $1 AND epoch = $2 AND share = $3`,
-        [act.phase, epoch, shareBefore],
-      )
-      if (rowCount !== 1) continue
-    }
+    const { epoch, share: shareBefore, tokens } = found ?? { epoch: 0, share: 0, tokens: 0 }
+    const changed = shareBefore !== 0 || tokens > 0
+    // An epoch of its own also where nothing is open: a flip that the ledger still intends would open it afterwards.
+    const { rowCount } = await act.seam.query(
+      `INSERT INTO strangler.route AS r (phase, epoch, share, seed) VALUES ($1, 1, 0, $4)
+       ON CONFLICT (phase) DO UPDATE SET epoch = r.epoch + 1, share = 0, counted = false, changed_at = clock_timestamp()
+       WHERE r.epoch = $2 AND r.share = $3`,
+      [act.phase, epoch, shareBefore, migrationSeed],
+    )
+    if (rowCount !== 1) continue
     const wait = await waitForFlip(act.seam, act.completeWithinMs ?? 30_000)
-    const now = changed ? epoch + 1 : epoch
-    return { changed, epoch: now, share: 0, shareBefore, journaled: false, ...wait }
+    return {
+      changed,
+      epoch: epoch + 1,
+      share: 0,
+      shareBefore,
+      tokens: undefined,
+      partner: undefined,
+      journaled: false,
+      ...wait,
+    }
   }
 }
 
@@ -118,7 +170,7 @@ export async function settlePhase(
       return { outcome, state, wait: noWait }
     }
     await note(ledger, phase, state, 'in force')
-    const wait = await waitForFlip(databases.seam, databases.completeWithinMs ?? 30_000)
+    const wait = await waitUntilComplete(databases, state.epoch)
     if (!wait.complete) return { outcome: 'waiting', state, wait }
     await note(ledger, phase, state, 'complete')
     const ended = await readPhase(ledger, phase)
@@ -151,74 +203,194 @@ export async function phaseStatus(databases: {
 
 const noWait: FlipWait = { complete: true, waitedMs: 0 }
 
-async function move(act: Act, verb: Verb, share: number): Promise<Moved> {
+interface Wanted {
+  readonly verb: Verb
+  /** Undefined: as it is. */
+  readonly share?: number
+  readonly tokens?: number
+  readonly partner?: string | undefined
+  readonly pin?: PinKind
+}
+
+async function move(act: Act, wanted: Wanted): Promise<Moved> {
+  const { verb, tokens, partner, pin } = wanted
   // Not waited for here: a way back must not stand behind an old transaction of the seam.
   const { state: before } = await settlePhase({ ...act, completeWithinMs: 0 })
-  if (before.share === share) {
+  if (act.atEpoch !== undefined && act.atEpoch !== before.epoch)
+    throw conflict(act.phase, act.atEpoch)
+  const share = wanted.share ?? before.share
+  const shareBefore = before.share
+  refuseWhatIsNotAllowed(act.phase, before, verb, share)
+  const left = await tokensLeft(act)
+  // What a rollback does after its flip belongs to that flip: where somebody only killed or lowered, it makes one of its own.
+  const carriedOut = verb !== 'rollback' || before.epoch === 0 || before.last?.verb === 'rollback'
+  if (
+    share === shareBefore &&
+    tokens === undefined &&
+    carriedOut &&
+    (verb === 'advance' || left === 0)
+  ) {
+    if (pin !== undefined && !(await setPin(act.ledger, act.phase, { ...act, kind: pin }, before)))
+      return move(act, wanted)
     const { state, wait } = await settlePhase(act)
     const { epoch } = state
-    return { changed: false, epoch, share, shareBefore: before.share, journaled: true, ...wait }
+    const now = state.share
+    const same = { changed: false, epoch, share: now, shareBefore, tokens, partner } as const
+    return { ...same, journaled: true, ...wait }
   }
-  if (share < before.share && verb === 'advance') {
-    throw new StranglerError(
-      'refused',
-      `${act.phase} stands at ${formatShare(before.share)}, ${formatShare(share)} is less; ` +
-        `the way back is "strangler rollback ${act.phase}"`,
-    )
-  }
-  const wanted = { epoch: before.epoch + 1, share, verb, who: act.who, why: act.why }
-  await intend(act.ledger, act.phase, before, wanted)
+  const { who, why } = act
+  const flip = { epoch: before.epoch + 1, share, tokens, partner, verb, pin, who, why }
+  await intend(act.ledger, act.phase, before, flip)
   failpoint('phase.intended')
 
-  await route(act, act.phase, wanted)
+  await route(act, act.phase, flip)
   // Somebody may have carried this very flip out for us, and moved on since.
   if (
-    differs({ ...wanted, step: 'intended' }, await readRoute(act.seam, act.phase)) &&
-    !(await wasInForce(act, wanted.epoch))
+    differs({ ...flip, step: 'intended' }, await readRoute(act.seam, act.phase)) &&
+    !(await wasInForce(act, flip.epoch))
   ) {
     await settlePhase({ ...act, completeWithinMs: 0 })
-    throw conflict(act.phase, wanted.epoch)
+    throw conflict(act.phase, flip.epoch)
   }
   failpoint('phase.routed')
-  await note(act.ledger, act.phase, wanted, 'in force')
+  await note(act.ledger, act.phase, flip, 'in force')
 
-  const wait = await waitForFlip(act.seam, act.completeWithinMs ?? 30_000)
+  const wait = await waitUntilComplete(act, flip.epoch)
   failpoint('phase.completed')
-  if (wait.complete) await note(act.ledger, act.phase, wanted, 'complete')
-  const { epoch } = wanted
-  return { changed: true, epoch, share, shareBefore: before.share, journaled: true, ...wait }
+  if (wait.complete) await note(act.ledger, act.phase, flip, 'complete')
+  const { epoch } = flip
+  return { changed: true, epoch, share, shareBefore, tokens, partner, journaled: true, ...wait }
+}
+
+function refuseWhatIsNotAllowed(
+  phase: PhaseId,
+  before: PhaseState,
+  verb: Verb,
+  share: number,
+): void {
+  if (verb === 'lower' && share > before.share) {
+    throw new StranglerError(
+      'refused',
+      `${phase} stands at ${formatShare(before.share)}, ${formatShare(share)} is not lower`,
+    )
+  }
+  if (verb === 'advance' && share < before.share) {
+    throw new StranglerError(
+      'refused',
+      `${phase} stands at ${formatShare(before.share)}, ${formatShare(share)} is less; ` +
+        `the way back is "strangler rollback ${phase}"`,
+    )
+  }
+  if (
+    before.pin !== undefined &&
+    (verb === 'admit' || (verb === 'advance' && share > before.share))
+  )
+    throw new StranglerError('refused', pinned(phase, before.pin))
+}
+
+/** What stands in the way of a higher share, and what to do. */
+export function pinned(phase: PhaseId, pin: NonNullable<PhaseState['pin']>): string {
+  const since = pin.at.toISOString()
+  return (
+    `${phase} is pinned by "${pin.kind}" of ${pin.who} since ${since} ("${pin.why}"); ` +
+    `when that is over: strangler resume ${phase}`
+  )
+}
+
+async function tokensLeft(act: Act): Promise<number> {
+  return (await readRoute(act.seam, act.phase))?.tokens ?? 0
+}
+
+/** Two things, because a replica that has not heard of the epoch may still work by the old one. */
+async function waitUntilComplete(
+  act: Databases & { readonly phase: PhaseId; readonly completeWithinMs?: number },
+  epoch: number,
+): Promise<FlipWait> {
+  const deadlineMs = act.completeWithinMs ?? 30_000
+  const flip = await waitForFlip(act.seam, deadlineMs)
+  if (!flip.complete) return flip
+  const replicas = await waitForReplicas(act.ledger, act.phase, epoch, deadlineMs - flip.waitedMs)
+  return { ...replicas, waitedMs: flip.waitedMs + replicas.waitedMs }
 }
 
 interface Flip {
   readonly epoch: number
   readonly share: number
+  readonly tokens?: number | undefined
+  readonly partner?: string | undefined
 }
 
 async function intend(
   ledger: Pool,
   phase: PhaseId,
   before: Flip,
-  wanted: Flip & { verb: Verb; who: string; why: string },
+  flip: Flip & { verb: Verb; pin: PinKind | undefined; who: string; why: string },
 ): Promise<void> {
   await inTransaction(ledger, async (client) => {
-    const journal = await insertStep(client, phase, wanted, 'intended', wanted)
+    const journal = await insertStep(client, phase, flip, 'intended', flip)
     const row = await client.query(
-      `INSERT INTO phase (phase, epoch, share, seed) VALUES ($1, $2, $3, $4)
-       ON CONFLICT (phase) DO UPDATE SET epoch = excluded.epoch, share = excluded.share, changed_at = clock_timestamp()
-       WHERE phase.epoch = $5`,
-      [phase, wanted.epoch, wanted.share, migrationSeed, before.epoch],
+      `INSERT INTO phase AS p (phase, epoch, share, seed, pin, pinned_by, pinned_why, pinned_at)
+       VALUES ($1, $2, $3, $4, $6::text, $7::text, $8::text, CASE WHEN $6::text IS NOT NULL THEN clock_timestamp() END)
+       ON CONFLICT (phase) DO UPDATE SET epoch = excluded.epoch, share = excluded.share, changed_at = clock_timestamp(),
+         pin = coalesce(excluded.pin, p.pin), pinned_by = coalesce(excluded.pinned_by, p.pinned_by),
+         pinned_why = coalesce(excluded.pinned_why, p.pinned_why), pinned_at = coalesce(excluded.pinned_at, p.pinned_at)
+       -- A pin that came meanwhile stops what would raise it.
+       WHERE p.epoch = $5 AND (p.pin IS NULL OR $9)`,
+      [
+        phase,
+        flip.epoch,
+        flip.share,
+        migrationSeed,
+        before.epoch,
+        flip.pin,
+        flip.pin && flip.who,
+        flip.pin && flip.why,
+        flip.verb !== 'advance' && flip.verb !== 'admit',
+      ],
     )
-    if (!journal || row.rowCount !== 1) throw conflict(phase, wanted.epoch)
+    if (!journal || row.rowCount !== 1) throw conflict(phase, flip.epoch)
+    const of = flip.partner === undefined ? '' : ` of ${flip.partner}`
+    const admits = flip.tokens === undefined ? '' : `, and exactly ${flip.tokens} orders${of} more`
+    await noteEvent(client, {
+      phase,
+      kind: flip.verb,
+      who: flip.who,
+      says: `${formatShare(before.share)} -> ${formatShare(flip.share)}${admits}: ${flip.why}`,
+      detail: { epoch: flip.epoch, share: flip.share, shareBefore: before.share },
+    })
   })
 }
 
+const admission = `
+  INSERT INTO strangler.route_token (phase, epoch, n) SELECT $1, $2, n FROM generate_series(1, $3::int) n`
+// Only the intake's tokens can be a partner's.
+const admissionOfPartner = `
+  INSERT INTO strangler.route_token (phase, epoch, n, partner) SELECT $1, $2, n, $4 FROM generate_series(1, $3::int) n`
+
 /** Brings the route row up to the epoch. Whoever intended an epoch is alone with it, so a lower one is always older. */
 async function route(databases: Databases, phase: PhaseId, wanted: Flip): Promise<void> {
+  const counted = wanted.tokens !== undefined
+  const values = [phase, wanted.epoch, wanted.share, migrationSeed, counted]
+  await inTransaction(databases.seam, async (client) => {
+    const { rowCount } = await client.query(
+      `INSERT INTO strangler.route (phase, epoch, share, seed, counted) VALUES ($1, $2, $3, $4, $5)
+       ON CONFLICT (phase) DO UPDATE SET epoch = excluded.epoch, share = excluded.share, counted = excluded.counted,
+         changed_at = clock_timestamp()
+       WHERE route.epoch < excluded.epoch`,
+      values,
+    )
+    if (rowCount !== 1 || !counted) return
+    const { epoch, tokens, partner } = wanted
+    if (partner === undefined) await client.query(admission, [phase, epoch, tokens])
+    else await client.query(admissionOfPartner, [phase, epoch, tokens, partner])
+  })
+  // Of older epochs, and of no use any more; but not one that a customer's open transaction holds.
   await databases.seam.query(
-    `INSERT INTO strangler.route (phase, epoch, share, seed) VALUES ($1, $2, $3, $4)
-     ON CONFLICT (phase) DO UPDATE SET epoch = excluded.epoch, share = excluded.share, changed_at = clock_timestamp()
-     WHERE route.epoch < excluded.epoch`,
-    [phase, wanted.epoch, wanted.share, migrationSeed],
+    `WITH old AS MATERIALIZED (
+       SELECT epoch, n FROM strangler.route_token WHERE phase = $1 AND epoch < $2 FOR UPDATE SKIP LOCKED)
+     DELETE FROM strangler.route_token t USING old
+     WHERE t.phase = $1 AND t.epoch = old.epoch AND t.n = old.n`,
+    [phase, wanted.epoch],
   )
 }
 
@@ -246,15 +418,19 @@ async function abandon(databases: Databases, phase: PhaseId, state: PhaseState):
     if (state.epoch > 0) await insertStep(client, phase, state, 'abandoned', act)
     const epoch = Math.max(now.epoch, state.epoch)
     const taken = await client.query(
-      `INSERT INTO phase (phase, epoch, share, seed) VALUES ($1, $2, $3, $4)
-       ON CONFLICT (phase) DO UPDATE SET epoch = excluded.epoch, share = excluded.share, changed_at = clock_timestamp()
-       WHERE phase.epoch = $5`,
-      [phase, epoch, now.share, migrationSeed, state.epoch],
+      `INSERT INTO phase AS p (phase, epoch, share, seed, pin, pinned_by, pinned_why, pinned_at)
+       VALUES ($1, $2, $3, $4, 'hold', $6, $7, clock_timestamp())
+       ON CONFLICT (phase) DO UPDATE SET epoch = excluded.epoch, share = excluded.share, changed_at = clock_timestamp(),
+         pin = coalesce(p.pin, excluded.pin), pinned_by = coalesce(p.pinned_by, excluded.pinned_by),
+         pinned_why = coalesce(p.pinned_why, excluded.pinned_why), pinned_at = coalesce(p.pinned_at, excluded.pinned_at)
+       WHERE p.epoch = $5`,
+      [phase, epoch, now.share, migrationSeed, state.epoch, act.who, why],
     )
     if (taken.rowCount !== 1) throw conflict(phase, epoch)
     if (epoch > state.epoch) {
       await insertStep(client, phase, { epoch, share: now.share }, 'in force', act)
     }
+    await noteEvent(client, { phase, kind: 'hold', who: act.who, says: why })
     return true
   })
 }
@@ -277,13 +453,24 @@ async function insertStep(
   act?: { verb: string; who: string; why: string },
 ): Promise<boolean> {
   const { rowCount } = await client.query(
-    `INSERT INTO phase_journal (phase, epoch, step, verb, share, who, why)
+    `INSERT INTO phase_journal (phase, epoch, step, verb, share, who, why, detail)
      SELECT $1::text, $2::int, $3::text, coalesce($5::text, i.verb, 'found'), $4::int,
-       coalesce($6::text, i.who, 'strangler'), coalesce($7::text, i.why, 'found in the phase row')
+       coalesce($6::text, i.who, 'strangler'), coalesce($7::text, i.why, 'found in the phase row'), coalesce(i.detail, $8::jsonb)
      FROM (SELECT 1) one
      LEFT JOIN phase_journal i ON i.phase = $1::text AND i.epoch = $2::int AND i.step = 'intended'
      ON CONFLICT ON CONSTRAINT one_step_per_epoch DO NOTHING`,
-    [phase, flip.epoch, step, flip.share, act?.verb, act?.who, act?.why],
+    [
+      phase,
+      flip.epoch,
+      step,
+      flip.share,
+      act?.verb,
+      act?.who,
+      act?.why,
+      JSON.stringify(
+        flip.tokens === undefined ? {} : { tokens: flip.tokens, partner: flip.partner },
+      ),
+    ],
   )
   return rowCount === 1
 }

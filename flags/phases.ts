@@ -10,9 +10,9 @@ export interface Phase {
   readonly arrow: string
   /**
    * Whose database holds the phase's row in `strangler.route`. shop: the trigger on the Shop's orders reads it. ledger: the
-   * bridge on MES -> CRM reads it.
+   * bridge on MES -> CRM reads it. intake: the partner intake reads it; where there is none, there is no such phase.
    */
-  readonly seam: 'shop' | 'ledger'
+  readonly seam: 'shop' | 'ledger' | 'intake'
   readonly decidedPer: 'order'
   readonly storedIn: string
   /** Shares in ten-thousandths, rising. */
@@ -51,6 +51,19 @@ export const phases = [
     rollback:
       'orders whose first status is still to come get it through CRM; statuses of orders that are on the direct path keep coming direct until the order is closed',
     runbook: 'runbooks/statuses-direct.md',
+  },
+  {
+    id: 'partner-intake',
+    arrow: 'partner -> MES',
+    seam: 'intake',
+    decidedPer: 'order',
+    storedIn: 'partner_order of the intake DB, in the transaction that accepts the order',
+    steps: [wholeShare / 10, wholeShare / 2, wholeShare],
+    advance:
+      'new orders of partners behind the intake are accepted there in that share; the MES gets them from its queue',
+    rollback:
+      'new orders of partners are passed on to the MES; those that the intake has accepted are delivered, and a retry still gets its first answer',
+    runbook: 'runbooks/partner-intake.md',
   },
 ] as const satisfies readonly Phase[]
 
