@@ -6,7 +6,7 @@ import pg from 'pg'
 
 import { StranglerError } from '../contracts/errors.ts'
 
-const folders = ['shop', 'strangler', 'mes'] as const
+const folders = ['shop', 'strangler', 'mes', 'intake'] as const
 export type MigrationFolder = (typeof folders)[number]
 
 /** Of our own, so that nothing of our bookkeeping lies between the tables of a legacy system. */

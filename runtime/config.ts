@@ -1,9 +1,10 @@
 import { StranglerError } from '../contracts/errors.ts'
+import { durationForm, readDuration } from './duration.ts'
 
 /** Reads one variable. `text` is undefined when it is unset or empty. Throws an Error whose message ends the line "NAME ...". */
 export type Reader<Value> = (text: string | undefined) => Value
 
-type Values<Shape extends Record<string, Reader<unknown>>> = {
+export type Values<Shape extends Record<string, Reader<unknown>>> = {
   readonly [Name in keyof Shape]: ReturnType<Shape[Name]>
 }
 
@@ -70,6 +71,24 @@ export function integer(range: { min: number; max: number }): Reader<number> {
     }
     return value
   }
+}
+
+/** `60s`, `10m`, `1d`; in milliseconds. */
+export const duration: Reader<number> = (given) => {
+  const value = given === undefined ? undefined : readDuration(given)
+  if (value === undefined)
+    throw new Error(`expected to be ${durationForm}, got ${given ?? 'nothing'}`)
+  return value
+}
+
+/** `http://host:port` and nothing behind it. */
+export const origin: Reader<string> = (given) => {
+  const value = url('http')(given)
+  const parsed = new URL(value)
+  if (parsed.pathname !== '/' || parsed.search !== '' || parsed.username !== '') {
+    throw new Error('expected to be http://host:port without a path or credentials')
+  }
+  return parsed.origin
 }
 
 export const port: Reader<number> = integer({ min: 0, max: 65_535 })

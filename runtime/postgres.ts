@@ -11,17 +11,33 @@ interface PoolOptions {
   readonly max?: number
   /** A transaction that its owner, frozen or cut off, leaves idle for longer is ended by the server, and its locks with it. */
   readonly idleInTransactionMs?: number
+  /** A statement, or a connect, that takes longer fails, also when the server is frozen; its connection is thrown away. */
+  readonly answerWithinMs?: number
+  /**
+   * A statement that nothing is heard of for so long fails, and its connection is thrown away: the machine at the other end may be
+   * lost without a word. Default a minute; 0 = never, for what a person waits for.
+   */
+  readonly lostAfterMs?: number
+  /** Idle connections stay: whoever uses them can't wait for a new one. */
+  readonly keepIdle?: boolean
   readonly log: Log
 }
 
+export const usuallyLostAfterMs = 60_000
+
 /** A pool that outlives restarts of its server: an idle connection that breaks is replaced, not thrown. */
 export function createPool(url: string, options: PoolOptions): Pool {
+  const { answerWithinMs } = options
+  const lostAfterMs = options.lostAfterMs ?? usuallyLostAfterMs
   const pool = new pg.Pool({
     connectionString: url,
     application_name: options.name,
     max: options.max ?? 4,
-    connectionTimeoutMillis: 5000,
+    connectionTimeoutMillis: answerWithinMs ?? 5000,
+    query_timeout: answerWithinMs ?? lostAfterMs,
+    ...(answerWithinMs === undefined ? {} : { statement_timeout: answerWithinMs }),
     keepAlive: true,
+    ...(options.keepIdle === true ? { idleTimeoutMillis: 0 } : {}),
     // A generic plan made while a table was small scans it whole when it has grown; planning a batch costs a tenth of a millisecond.
     options: '-c plan_cache_mode=force_custom_plan',
     ...(options.idleInTransactionMs === undefined
@@ -52,14 +68,61 @@ export async function inTransaction<Result>(
     await client.query('COMMIT')
     return result
   } catch (error) {
-    await client.query('ROLLBACK').catch((rollbackError: unknown) => {
-      broken ??= rollbackError instanceof Error ? rollbackError : new Error(String(rollbackError))
-    })
+    // Behind a statement that is not answered, a ROLLBACK would wait as long once more.
+    if (isReadTimeout(error)) broken ??= asError(error)
+    else
+      await client.query('ROLLBACK').catch((rollbackError: unknown) => {
+        broken ??= asError(rollbackError)
+      })
     throw error
   } finally {
     client.off('error', onError)
     client.release(broken)
   }
+}
+
+/**
+ * Runs `work` while a session of its own holds the advisory lock of these keys; undefined, and nothing is run, while another one has
+ * it. `work` may use the session: whoever has lost it has lost the lock. A connection on which anything failed is thrown away: a
+ * statement that has timed out would hold up every later one.
+ */
+export async function holdingLock<Result>(
+  pool: Pool,
+  keys: readonly [number, number],
+  work: (client: Client) => Promise<Result>,
+): Promise<Result | undefined> {
+  const client = await pool.connect()
+  let broken: Error | undefined
+  const onError = (error: Error): void => {
+    broken = error
+  }
+  client.on('error', onError)
+  try {
+    const { rows } = await client.query<{ mine: boolean }>(
+      'SELECT pg_try_advisory_lock($1, $2) AS mine',
+      [...keys],
+    )
+    if (rows[0]!.mine) {
+      const result = await work(client)
+      await client.query('SELECT pg_advisory_unlock($1, $2)', [...keys])
+      return result
+    }
+    return undefined
+  } catch (error) {
+    broken ??= asError(error)
+    throw error
+  } finally {
+    client.off('error', onError)
+    client.release(broken)
+  }
+}
+
+function isReadTimeout(error: unknown): boolean {
+  return error instanceof Error && error.message === 'Query read timeout'
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error))
 }
 
 /**
@@ -74,8 +137,13 @@ export function isConnectionError(error: unknown): boolean {
     /^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOTFOUND|57P0[1-5]|25P03|08\d{3}|53300)$/.test(
       code,
     ) ||
-    /Connection terminated|timeout exceeded when trying to connect|connection timeout|not queryable/i.test(
+    /Connection terminated|timeout exceeded when trying to connect|connection timeout|Query read timeout|not queryable/i.test(
       error.message,
     )
   )
+}
+
+/** `lock_timeout` has passed: somebody holds what was to be locked. */
+export function isLockTimeout(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === '55P03'
 }
