@@ -14,7 +14,16 @@ export type Stage =
   | 'topology'
 
 /** On whose side of that stage it happened. */
-export type Side = 'client' | 'ours' | 'broker' | 'mes' | 'shop' | 'ledger' | 'doorbell'
+export type Side =
+  | 'client'
+  | 'ours'
+  | 'broker'
+  | 'mes'
+  | 'shop'
+  | 'ledger'
+  | 'intake'
+  | 'doorbell'
+  | 'flags'
 
 interface ErrorKind {
   readonly stage: Stage
@@ -70,11 +79,29 @@ export const errorKinds = {
     resendSafe: true,
     says: 'the MES database does not answer',
   },
+  intake_unavailable: {
+    stage: 'accept',
+    side: 'intake',
+    resendSafe: true,
+    says: 'the database of the partner intake does not answer',
+  },
   doorbell_unavailable: {
     stage: 'ring',
     side: 'doorbell',
     resendSafe: true,
     says: 'the doorbell queue does not answer',
+  },
+  flag_server_unavailable: {
+    stage: 'lookup',
+    side: 'flags',
+    resendSafe: true,
+    says: 'Unleash does not answer',
+  },
+  flag_server_refused: {
+    stage: 'lookup',
+    side: 'flags',
+    resendSafe: true,
+    says: 'Unleash refuses the request',
   },
   broker_unreachable: {
     stage: 'connect',

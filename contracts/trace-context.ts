@@ -28,8 +28,8 @@ export function newSpanId(): string {
 }
 
 /**
- * The trace of an order. It is derived from the order's id (a UUID is its own trace id), so that seams between which no
- * header can travel (the Shop's database, CRM's queue) still write into one trace.
+ * The trace of an order whose submit brought none. It is derived from the order's id (a UUID is its own trace id), so that
+ * seams between which no header can travel (the Shop's database, CRM's queue) still write into one trace.
  */
 export function traceIdOfOrder(orderId: string): string {
   const uuid = orderId.replaceAll('-', '').toLowerCase()
