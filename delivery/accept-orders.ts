@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 
+import type { OrderIdentity } from '../contracts/order-trace.ts'
 import type { Path } from '../contracts/order.ts'
 import type { Client, Pool } from '../runtime/postgres.ts'
 
@@ -20,20 +21,19 @@ export interface AcceptedOrder {
   readonly ageMs: number
 }
 
-export interface LedgerEntry {
-  readonly orderId: string
+export interface LedgerEntry extends OrderIdentity {
   readonly path: Path
-  readonly gen: number
 }
 
 const insert = `
-  INSERT INTO order_ledger (order_id, origin, source_ref, path, path_epoch, path_reason, state, routing_key, body, body_sha256, model_sha256, submitted_at)
+  INSERT INTO order_ledger (order_id, origin, source_ref, path, path_epoch, path_reason, state, routing_key, body, body_sha256, model_sha256, submitted_at, traceparent)
   SELECT i.order_id, i.origin, i.source_ref, i.path, i.path_epoch, i.path_reason, 'accepted', i.routing_key, i.body, i.body_sha256, i.model_sha256,
-         clock_timestamp() - i.age_ms * interval '1 millisecond'
+         clock_timestamp() - i.age_ms * interval '1 millisecond',
+         (SELECT t.traceparent FROM submit_trace t WHERE t.order_id = i.order_id)
   FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[], $6::jsonb[], $7::text[], $8::bytea[], $9::bytea[], $10::bytea[], $11::float8[])
     AS i(order_id, origin, source_ref, path, path_epoch, path_reason, routing_key, body, body_sha256, model_sha256, age_ms)
   ON CONFLICT DO NOTHING
-  RETURNING order_id, path, gen`
+  RETURNING order_id, path, gen, traceparent`
 
 /** Inserts what the ledger does not know yet, in one statement, and returns just those. Repeating it changes nothing. */
 export async function acceptOrders(
@@ -41,7 +41,12 @@ export async function acceptOrders(
   orders: readonly AcceptedOrder[],
 ): Promise<LedgerEntry[]> {
   if (orders.length === 0) return []
-  const { rows } = await ledger.query<{ order_id: string; path: Path; gen: number }>({
+  const { rows } = await ledger.query<{
+    order_id: string
+    path: Path
+    gen: number
+    traceparent: string | null
+  }>({
     name: 'accept-orders',
     text: insert,
     values: [
@@ -58,5 +63,5 @@ export async function acceptOrders(
       orders.map((order) => order.ageMs),
     ],
   })
-  return rows.map((row) => ({ orderId: row.order_id, path: row.path, gen: row.gen }))
+  return rows.map(({ order_id: orderId, ...row }) => ({ orderId, ...row }))
 }

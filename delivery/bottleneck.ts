@@ -39,7 +39,7 @@ export interface Bottleneck {
  * A status is in the status inbox until it is applied, on the path of the order's statuses, whatever that of the order; one
  * that a person had to look at is counted apart. What CRM does with a status of the legacy path nobody here can see.
  */
-const visits = `
+export const visits = `
   mail AS (
     SELECT i.id, i.order_id, i.queue, i.routing_key, i.status, i.received_at, i.settled_at, l.path, i.state = 'diverted' AS diverted
     FROM bridge_inbox i JOIN order_ledger l ON l.order_id = i.order_id
@@ -95,19 +95,20 @@ const statement = `
         THEN greatest(0, extract(epoch FROM least(begin, coalesce(depart, $1::timestamptz)) - arrive) * 1000) END AS known_wait
     FROM visits),
   edges AS (
-    SELECT hop, path, n, arrive AS at, 1 AS step FROM timed
+    SELECT hop, path, n, arrive AS at, 1 AS step, human, depart, sojourn, known_wait FROM timed
     UNION ALL
-    SELECT hop, path, NULL, greatest(arrive, coalesce(depart, $1::timestamptz)), -1 FROM timed),
+    SELECT hop, path, NULL, greatest(arrive, coalesce(depart, $1::timestamptz)), -1, NULL, NULL, NULL, NULL FROM timed),
   crowd AS (
-    SELECT hop, path, n, at, step,
+    SELECT hop, path, n, at, step, human, depart, sojourn, known_wait,
       sum(step) OVER w AS present,
       extract(epoch FROM lead(at) OVER w - at) * 1000 AS lasts
     FROM edges
     WINDOW w AS (PARTITION BY hop, path ORDER BY at, step, n ROWS UNBOUNDED PRECEDING)),
   levels AS (
     SELECT hop, path, sum(present * lasts) AS area, sum(lasts) FILTER (WHERE present > 0) AS busy FROM crowd GROUP BY hop, path),
+  -- Not a join of the visits with their edges: the planner, which knows nothing of either, would compare each with each.
   ahead AS (
-    SELECT t.*, c.present - 1 AS ahead FROM timed t JOIN crowd c ON c.hop = t.hop AND c.path = t.path AND c.n = t.n),
+    SELECT hop, path, human, depart, sojourn, known_wait, present - 1 AS ahead FROM crowd WHERE n IS NOT NULL),
   lines AS (
     SELECT hop, path,
       CASE WHEN count(*) >= 4 AND coalesce(regr_r2(sojourn, ahead), 0) >= 0.3 THEN greatest(0, regr_slope(sojourn, ahead)) ELSE 0 END AS slope

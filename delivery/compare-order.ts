@@ -1,17 +1,20 @@
 import { compareProgress } from './compare-progress.ts'
 import type { AddDifference, Difference } from './difference.ts'
-import type { LedgerSide, OrderSides } from './order-sides.ts'
+import type { LedgerSide, MesProgress, OrderSides } from './order-sides.ts'
 
 /** The differences of one order. Whatever changed within the watermark is under way, and not a difference. */
 export function compareOrder(sides: OrderSides, watermarkMs: number): Difference[] {
   const { orderId, mes } = sides
   const found: Difference[] = []
-  const add: AddDifference = (kind, says, remedy) =>
-    void found.push({ kind, orderId, says, remedy })
+  const adding =
+    (toward: Difference['toward']): AddDifference =>
+    (kind, says, remedy, waits = false) =>
+      void found.push({ kind, toward, orderId, says, remedy, waits })
+  const add = adding('MES')
   if (mes !== undefined && mes.rows > 1) add('duplicate', `the MES works on it ${mes.rows} times`)
   if (isGhost(sides)) add('ghost', `the MES works on it (${mes?.status}), and nobody sent it`)
   else compareTransport(sides, watermarkMs, add)
-  compareProgress(sides, watermarkMs, add)
+  compareProgress(sides, watermarkMs, { toMes: add, toShop: adding('Shop') })
   return found
 }
 
@@ -25,28 +28,59 @@ function compareTransport(sides: OrderSides, watermarkMs: number, add: AddDiffer
   const { shop, ledger, mes } = sides
   if (ledger === undefined) {
     if (shop?.captured !== undefined && shop.quietForMs > watermarkMs) {
-      add(
-        'stuck',
-        'it is in the outbox of the Shop DB and not in the ledger: is the relay running?',
-      )
+      if (shop.captured.relayed)
+        add('stuck', 'the relay brought it to the ledger, which does not have it any more')
+      else
+        add(
+          'stuck',
+          'it is in the outbox of the Shop DB and not in the ledger: is the relay running?',
+          undefined,
+          true,
+        )
     }
   } else if (ledger.quietForMs > watermarkMs) {
     if (ledger.path === 'direct') compareDirect(sides, ledger, add)
     else compareLegacy(sides, watermarkMs, add)
     if (shop === undefined && mes !== undefined) {
-      add('stuck', `the Shop DB does not have it (${ledger.origin})`)
+      // Of a partner's order CRM makes the Shop's row, in its own time.
+      const waits = ledger.origin !== 'shop'
+      add('stuck', `the Shop DB does not have it (${ledger.origin})`, undefined, waits)
     }
   }
 }
+
+/**
+ * True where the MES may still have the order in its queue, which it reads in order: it has taken in nothing that was sent
+ * later, and it is down, or comes on. A MES that is up and takes in nothing has lost it.
+ */
+export function waitsInMesQueue(
+  { ledger, mail, mes, shop }: OrderSides,
+  intake: MesProgress,
+  watermarkMs: number,
+): boolean {
+  if (mes !== undefined || ledger?.state !== 'delivered' || mesHadIt({ shop, ledger, mail }))
+    return false
+  if (ledger.quietForMs > intake.sentLastMs + clockErrorMs) return false
+  return intake.isDown || intake.tookLastMs <= watermarkMs
+}
+
+/** Between two ages that were read one after the other. */
+const clockErrorMs = 2000
 
 /** Under these something is told to the MES; a message of an order under any other key comes from it. */
 export const keysToMes: readonly string[] = ['order.submitted', 'order.approved', 'order.closed']
 
 /** What is not in the MES any more may have been archived there, and is never sent again. */
-export function mesHadIt({ shop, mail }: Pick<OrderSides, 'shop' | 'mail'>): boolean {
+export function mesHadIt({
+  shop,
+  ledger,
+  mail,
+}: Pick<OrderSides, 'shop' | 'ledger' | 'mail'>): boolean {
+  // Of an order that the partner intake has accepted it is the intake that tells CRM.
+  const toldByIntake = ledger?.path === 'direct' ? ['order.created'] : []
   return (
     (shop !== undefined && shop.status !== 'SUBMITTED') ||
-    [...mail.keys()].some((key) => !keysToMes.includes(key))
+    [...mail.keys()].some((key) => !keysToMes.includes(key) && !toldByIntake.includes(key))
   )
 }
 
@@ -74,17 +108,24 @@ function compareDirect(sides: OrderSides, ledger: LedgerSide, add: AddDifference
       break
     case 'accepted':
       if (mes === undefined)
-        add('stuck', 'it is accepted, and no courier has got it into the MES', {
-          act: 'ring again',
-          gen,
-        })
+        add(
+          'stuck',
+          'it is accepted, and no courier has got it into the MES',
+          { act: 'ring again', gen },
+          true,
+        )
       else add('stuck', 'the MES has it, and the ledger is about to send it: a person must look')
       break
     case 'sending':
-      add('stuck', 'a courier holds it, and does not end')
+      add('stuck', 'a courier holds it, and does not end', undefined, true)
       break
     case 'in_doubt':
-      add('stuck', 'it may have been sent: waits for evidence, and is never sent again without')
+      add(
+        'stuck',
+        'it may have been sent: waits for evidence, and is never sent again without',
+        undefined,
+        true,
+      )
       break
     case 'dead':
       if (mes === undefined)
@@ -111,9 +152,9 @@ function compareLegacy(sides: OrderSides, watermarkMs: number, add: AddDifferenc
     if (submitted.ageMs <= watermarkMs) return
     if (submitted.state === 'forwarded') {
       add('lost', 'the bridge passed it on, and the MES does not have it', { act: 'forward again' })
-    } else add('stuck', `its message is ${submitted.state} at the bridge`)
+    } else add('stuck', `its message is ${submitted.state} at the bridge`, undefined, true)
   } else if (!shop.claimed) {
-    if (shop.quietForMs > watermarkMs) add('stuck', 'CRM has not taken it up')
+    if (shop.quietForMs > watermarkMs) add('stuck', 'CRM has not taken it up', undefined, true)
   } else if ((shop.claimedForMs ?? 0) > watermarkMs) {
     add('lost', 'CRM took it up and sent nothing', { act: 'back to CRM' })
   }

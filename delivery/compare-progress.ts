@@ -1,13 +1,17 @@
 import { orderStatuses, statusRank } from '../contracts/order.ts'
 import type { AddDifference, Lacking, Remedy, StatusRemedy } from './difference.ts'
-import type { LedgerSide, MesSide, OrderSides, ShopSide } from './order-sides.ts'
+import type { LedgerSide, MailSide, MesSide, OrderSides, ShopSide } from './order-sides.ts'
 
 /** The keys under which the MES tells a price, and any later status. */
 export const priceKey = 'order.price_calculated'
 export const statusKey = 'order.status_changed'
 
 /** Status and price of an order in Shop and MES. Whatever changed within the watermark is under way, and not a difference. */
-export function compareProgress(sides: OrderSides, watermarkMs: number, add: AddDifference): void {
+export function compareProgress(
+  sides: OrderSides,
+  watermarkMs: number,
+  { toMes, toShop }: { readonly toMes: AddDifference; readonly toShop: AddDifference },
+): void {
   const { shop, ledger, mail, mes } = sides
   if (shop === undefined || mes === undefined) return
   // Of an order that neither side has touched since, and of no message of which the bridge saw anything lately.
@@ -26,19 +30,21 @@ export function compareProgress(sides: OrderSides, watermarkMs: number, add: Add
     const atBridge = mail.get(key)
     const waits = atBridge !== undefined && atBridge.state !== 'forwarded'
     const where = waits ? `; ${key} is ${atBridge.state} at the bridge` : ''
-    add(
+    toMes(
       'stuck',
       `the Shop says ${shop.status}, the MES ${mes.status}${where}`,
       waits ? undefined : remedy,
+      waits,
     )
   } else if (inMes > inShop) {
-    add(
+    toShop(
       'stuck',
       `the MES says ${mes.status}, the Shop ${shop.status}: ${whyBehind(sides)}`,
       tellAgain(sides),
+      waitsForStatus(sides),
     )
   } else if (lackingPrice(shop, mes) !== undefined) {
-    add(
+    toShop(
       'price mismatch',
       `the MES says ${mes.price ?? 'nothing'}, the Shop ${shop.price ?? 'nothing'} (statuses ${ledger?.statusPath ?? 'of no path'})`,
       tellAgain(sides),
@@ -84,7 +90,7 @@ function canTellCrm({ mail, shop }: OrderSides, status: string, lacks: Lacking):
   const needed = keysToTell(status, lacks)
   return [priceKey, statusKey].every((key) => {
     const last = mail.get(key)
-    return last === undefined ? !needed.includes(key) : last.state === 'forwarded'
+    return last === undefined ? !needed.includes(key) : isTold(last.state)
   })
 }
 
@@ -97,17 +103,37 @@ export function keysToTell(status: string, lacks: Lacking): string[] {
   ]
 }
 
+/** Of a legacy order: CRM has had it; or, before the order was repinned, our applier. */
+export function isTold(state: string | undefined): boolean {
+  return state === 'forwarded' || state === 'diverted'
+}
+
 function isOfMes(status: string): boolean {
   const setters: Readonly<Record<string, string>> = orderStatuses
   return Object.hasOwn(setters, status) && setters[status] === 'mes'
 }
 
+/** In the status inbox or at the bridge; or CRM was given it, and applies it in its own time. */
+function waitsForStatus({ ledger, mail, mes, shop }: OrderSides): boolean {
+  if (ledger?.statusWaits != null) return true
+  if ([priceKey, statusKey].some((key) => isHeldBack(mail.get(key)))) return true
+  if (ledger?.statusPath !== 'legacy' || shop === undefined || mes === undefined) return false
+  const lacks = whatShopLacks(shop, mes)
+  return (
+    lacks !== undefined &&
+    keysToTell(mes.status, lacks).every((key) => isTold(mail.get(key)?.state))
+  )
+}
+
+function isHeldBack(message: MailSide | undefined): boolean {
+  return message !== undefined && ['held', 'parked', 'received'].includes(message.state)
+}
+
 function whyBehind({ ledger, mail }: OrderSides): string {
   if (ledger?.statusWaits != null) return waiting(ledger.statusWaits)
   for (const key of [priceKey, statusKey]) {
-    const { state } = mail.get(key) ?? { state: 'forwarded' }
-    if (state === 'held' || state === 'parked' || state === 'received')
-      return `${key} is ${state} at the bridge`
+    const message = mail.get(key)
+    if (isHeldBack(message)) return `${key} is ${message?.state} at the bridge`
   }
   return 'what the MES told did not arrive'
 }

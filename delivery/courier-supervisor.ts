@@ -5,6 +5,7 @@ import { inheritedEnvironment } from '../runtime/config.ts'
 import { endsWithParent } from '../runtime/ends-with-parent.ts'
 import { type Service, service } from '../runtime/lifecycle.ts'
 import type { Log } from '../runtime/log.ts'
+import type { CourierBeat } from './courier-tally.ts'
 
 interface SupervisorOptions {
   readonly file: string
@@ -12,6 +13,9 @@ interface SupervisorOptions {
   readonly children: number
   /** A child that is silent for this long is killed: a frozen courier becomes a dead one before anyone takes over from it. */
   readonly killPeriodMs: number
+  onBeat?(slot: number, beat: CourierBeat): void
+  /** `silent`: it was killed for that. */
+  onDeath?(slot: number, how: 'silent' | 'died' | 'stopped'): void
   readonly log: Log
 }
 
@@ -20,12 +24,13 @@ const startMs = 20_000
 interface Child {
   readonly process: ChildProcess
   lastBeat: number
+  silent: boolean
   ready: boolean
   readonly exited: Promise<void>
 }
 
 /**
- * Keeps couriers alive, and makes sure that the ones which are not really are dead. Children send `{type:'beat'}`; one that
+ * Keeps couriers alive, and makes sure that the ones which are not really are dead. Children send beats; one that
  * misses its beats (frozen, or its event loop blocked) gets SIGKILL and a successor with a new owner id. Children end by
  * themselves when the supervisor goes away. The start resolves when each child is ready or has failed once: with a server away
  * the supervisor runs and goes on trying.
@@ -50,12 +55,14 @@ export function courierSupervisor(options: SupervisorOptions): Service {
       const child: Child = {
         process: forked,
         lastBeat: performance.now(),
+        silent: false,
         ready: false,
         exited: once(forked, 'exit').then(() => undefined),
       }
       children.set(slot, child)
-      forked.on('message', (message: { type?: string }) => {
+      forked.on('message', (message: { type?: string } | CourierBeat) => {
         child.lastBeat = performance.now()
+        if ('sends' in message) options.onBeat?.(slot, message)
         if (message.type === 'ready') {
           quickDeaths = 0
           child.ready = true
@@ -66,6 +73,7 @@ export function courierSupervisor(options: SupervisorOptions): Service {
       forked.on('error', (error) => options.log.error('courier_not_started', { slot }, error))
       forked.on('exit', (code, signal) => {
         children.delete(slot)
+        options.onDeath?.(slot, stopping ? 'stopped' : child.silent ? 'silent' : 'died')
         if (stopping) {
           resolve()
           return
@@ -111,6 +119,7 @@ export function courierSupervisor(options: SupervisorOptions): Service {
               silentMs: Math.round(performance.now() - child.lastBeat),
             })
             child.lastBeat = performance.now()
+            child.silent = true
             child.process.kill('SIGKILL')
           }
         }

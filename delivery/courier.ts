@@ -1,14 +1,21 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
 import { asStranglerError, type StranglerError } from '../contracts/errors.ts'
+import { deliverySpan, logged } from '../contracts/order-trace.ts'
+import { parseTraceparent } from '../contracts/trace-context.ts'
 import { failpoint } from '../runtime/failpoint.ts'
 import { inOrder, type Service, service } from '../runtime/lifecycle.ts'
 import type { Log } from '../runtime/log.ts'
 import { pollLoop } from '../runtime/poll-loop.ts'
+import { noTracing, type Tracing } from '../runtime/tracing.ts'
 import { Breaker } from './breaker.ts'
 import type { DoorbellListener, Ring } from './doorbell.ts'
 import type { ClaimedOrder, LedgerClaims } from './ledger-claims.ts'
 import type { Sink, SinkConnection } from './sink.ts'
+
+/** What became of one send. */
+export const sendOutcomes = ['delivered', 'not_taken', 'unroutable', 'in_doubt', 'dead'] as const
+export type SendOutcome = (typeof sendOutcomes)[number]
 
 interface CourierOptions {
   readonly ownerId: number
@@ -20,7 +27,11 @@ interface CourierOptions {
   /** An order that nobody rang for, or whose ring was lost, is swept up after this long. */
   readonly quietMs: number
   readonly maxInHand: number
+  /** False: this process may be behind the epoch, and takes up nothing. */
+  readonly mayTake: () => boolean
   readonly probeEveryMs: number
+  readonly tracing?: Tracing
+  onSent?(outcome: SendOutcome): void
 }
 
 // Without a doorbell the ledger is asked this often; with one the sweep only finds what a lost ring left behind.
@@ -64,8 +75,11 @@ export class Courier implements Service {
     const sweep = pollLoop({
       name: 'courier-sweep',
       log: options.log,
-      idleMs: () => (deaf || this.#breaker.state === 'open' ? pollMs : sweepMs),
+      idleMs: () =>
+        deaf || this.#breaker.state === 'open' || !options.mayTake() ? pollMs : sweepMs,
       work: async () => {
+        // Before the doorbell is looked at, which makes it heard: what rings now would be let go, and wait for the sweep.
+        if (!options.mayTake()) return false
         if (this.#listener !== undefined) deaf = !(await this.#listener.healthy())
         const lost = await options.claims.letGoOfUnknown()
         if (lost > 0) options.log.warn('claims_without_answer', { orders: lost })
@@ -105,7 +119,7 @@ export class Courier implements Service {
 
   async #onRings(rings: Ring[]): Promise<void> {
     // While the breaker is open the rings are let go: the orders stay `accepted`, and the sweep is the probe.
-    if (this.#stopping || this.#breaker.state === 'open') return
+    if (this.#stopping || this.#breaker.state === 'open' || !this.#options.mayTake()) return
     this.#rungAt = performance.now()
     const connection = await this.#connect()
     if (connection === undefined) return
@@ -115,7 +129,7 @@ export class Courier implements Service {
         if (this.#stopping || !connection.alive) return
         await this.#inHandFor(1, async () => {
           const order = await this.#options.claims.claim(ring, connection.name)
-          if (order !== undefined) await this.#deliver(order, connection)
+          if (order !== undefined) await this.#deliver(order, connection, ring.traceparent)
         })
       }),
     )
@@ -123,7 +137,7 @@ export class Courier implements Service {
 
   async #sweep(quietMs: number): Promise<number> {
     const room = Math.min(sweepRows, this.#breaker.allowance(performance.now()) - this.#inHand)
-    if (this.#stopping || room <= 0) return 0
+    if (this.#stopping || room <= 0 || !this.#options.mayTake()) return 0
     // An open breaker probes with one real order, so the connection comes first: no claim, no attempt burnt.
     const connection = await this.#connect()
     if (connection === undefined) return 0
@@ -161,7 +175,32 @@ export class Courier implements Service {
     }
   }
 
-  async #deliver(order: ClaimedOrder, connection: SinkConnection): Promise<void> {
+  /** @param rungBy the trace context that came with the ring */
+  async #deliver(order: ClaimedOrder, connection: SinkConnection, rungBy?: string): Promise<void> {
+    const enteredAt = performance.now()
+    const outcome = await this.#send(order, connection)
+    const { tracing = noTracing } = this.#options
+    this.#options.onSent?.(outcome)
+    if (!tracing.on) return
+    const { context, parentSpanId } = deliverySpan(order)
+    const ring = parseTraceparent(rungBy)
+    tracing.record({
+      name: 'deliver order',
+      kind: 'producer',
+      context,
+      parentSpanId: ring?.traceId === context.traceId ? ring.spanId : parentSpanId,
+      enteredAt,
+      leftAt: performance.now(),
+      attributes: {
+        'strangler.order.id': order.orderId,
+        'strangler.gen': order.gen,
+        'strangler.outcome': outcome,
+      },
+      failed: outcome === 'delivered' ? undefined : outcome,
+    })
+  }
+
+  async #send(order: ClaimedOrder, connection: SinkConnection): Promise<SendOutcome> {
     try {
       const sent = connection.send(order)
       failpoint('courier.sent')
@@ -169,10 +208,11 @@ export class Courier implements Service {
       failpoint('courier.confirmed')
       this.#reached()
       const marked = await this.#settled(() => this.#options.claims.delivered(order))
-      if (!marked) this.#options.log.error('delivered_but_not_ours', { orderId: order.orderId })
+      if (!marked) this.#options.log.error('delivered_but_not_ours', logged(order))
       failpoint('courier.marked')
+      return 'delivered'
     } catch (error) {
-      await this.#notDelivered(order, asStranglerError(error, 'confirm_unknown'))
+      return this.#notDelivered(order, asStranglerError(error, 'confirm_unknown'))
     }
   }
 
@@ -194,32 +234,33 @@ export class Courier implements Service {
     }
   }
 
-  async #notDelivered(order: ClaimedOrder, error: StranglerError): Promise<void> {
+  async #notDelivered(order: ClaimedOrder, error: StranglerError): Promise<SendOutcome> {
     const { claims, log } = this.#options
     log.warn('order_not_delivered', {
-      orderId: order.orderId,
+      ...logged(order),
       code: error.code,
       reason: error.detail,
     })
     switch (error.code) {
       case 'confirm_unknown':
         await this.#settled(() => claims.inDoubt([order]))
-        return
+        return 'in_doubt'
       case 'message_refused':
         await this.#settled(() => claims.dead(order, { code: error.code, detail: error.detail }))
-        return
+        return 'dead'
       case 'broker_unreachable':
         await this.#settled(() => claims.notTaken([order], 250))
         await this.#unreachable(error)
-        return
+        return 'not_taken'
       case 'message_unroutable':
-        log.error('sink_unroutable', { orderId: order.orderId, reason: error.detail })
+        log.error('sink_unroutable', { ...logged(order), reason: error.detail })
         await this.#settled(() => claims.notTaken([order], 5000))
-        return
+        return 'unroutable'
       default:
         await this.#settled(() =>
           error.resendSafe ? claims.notTaken([order], 1000) : claims.inDoubt([order]),
         )
+        return error.resendSafe ? 'not_taken' : 'in_doubt'
     }
   }
 

@@ -34,13 +34,31 @@ export type StatusRemedy =
 
 export type Remedy = TransportRemedy | StatusRemedy
 
-export type DifferenceKind = 'lost' | 'stuck' | 'duplicate' | 'ghost' | 'price mismatch'
+export type DifferenceKind =
+  | 'lost'
+  | 'stuck'
+  | 'duplicate'
+  | 'ghost'
+  | 'price mismatch'
+  | 'model missing'
 
 export interface Difference {
   readonly kind: DifferenceKind
+  /** Which way what is missing was to go: an order, approval or closing to the MES, a status or price to the Shop. */
+  readonly toward: 'MES' | 'Shop'
   readonly orderId: string
   readonly says: string
   readonly remedy: Remedy | undefined
+  /**
+   * It is late, and where it is known: it moves on by itself, or another gate sees what holds it up (lag, in doubt, parked). So it
+   * is no order that nobody can explain.
+   */
+  readonly waits: boolean
 }
 
-export type AddDifference = (kind: DifferenceKind, says: string, remedy?: Remedy) => void
+export type AddDifference = (
+  kind: DifferenceKind,
+  says: string,
+  remedy?: Remedy,
+  waits?: boolean,
+) => void

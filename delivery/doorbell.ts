@@ -7,13 +7,15 @@ import {
   type WorkerOptions,
 } from 'bullmq'
 
-import { asStranglerError } from '../contracts/errors.ts'
+import { asStranglerError, type StranglerError } from '../contracts/errors.ts'
 import type { Log } from '../runtime/log.ts'
 
 /** An order to look at in the ledger. The ledger decides what, if anything, is to be done about it. */
 export interface Ring {
   readonly orderId: string
   readonly gen: number
+  /** W3C trace context of whoever rang, where traces are collected. */
+  readonly traceparent?: string
 }
 
 export interface DoorbellOptions {
@@ -23,6 +25,8 @@ export interface DoorbellOptions {
   /** Keeps several estates on one Redis apart. */
   readonly prefix?: string
   readonly log: Log
+  /** Told of every ring, for how many orders it was. */
+  onRung?(outcome: 'rung' | 'failed', orders: number): void
 }
 
 export interface ListenOptions extends DoorbellOptions {
@@ -46,6 +50,8 @@ export type DoorbellKind = 'redis' | 'postgres'
 interface RingData {
   /** `<orderId>.<gen>`, nothing else: a job carries ids only. */
   orders: string[]
+  /** One for each of `orders`, '' where there is none. */
+  traceparents?: string[]
 }
 
 interface RunningJob {
@@ -81,29 +87,29 @@ export class Doorbell {
   /** @throws StranglerError `doorbell_unavailable`; at once while the doorbell is known to be away. */
   async ring(rings: readonly Ring[]): Promise<void> {
     if (rings.length === 0) return
-    if (performance.now() < this.#brokenUntil)
-      throw asStranglerError('known to be away', 'doorbell_unavailable')
+    if (performance.now() < this.#brokenUntil) throw this.#failed('known to be away', rings)
     const jobs: { name: string; data: RingData; opts: JobsOptions }[] = []
     for (let at = 0; at < rings.length; at += ordersPerJob) {
-      jobs.push({
-        name: 'ring',
-        data: {
-          orders: rings.slice(at, at + ordersPerJob).map((ring) => `${ring.orderId}.${ring.gen}`),
-        },
-        opts: jobOptions(this.kind),
-      })
+      const data = dataOf(rings.slice(at, at + ordersPerJob))
+      jobs.push({ name: 'ring', data, opts: jobOptions(this.kind) })
     }
     try {
       this.#queue ??= openQueue(this.#options)
       await withTimeout(this.#queue.addBulk(jobs), commandTimeout * 2)
+      this.#options.onRung?.('rung', rings.length)
     } catch (error) {
       // A queue object that was made or used during an outage may stay deaf for ever: the next ring makes a new one.
       const broken = this.#queue
       this.#queue = undefined
       this.#brokenUntil = performance.now() + 500
       void broken?.close().catch(() => undefined)
-      throw asStranglerError(error, 'doorbell_unavailable')
+      throw this.#failed(error, rings)
     }
+  }
+
+  #failed(error: unknown, rings: readonly Ring[]): StranglerError {
+    this.#options.onRung?.('failed', rings.length)
+    return asStranglerError(error, 'doorbell_unavailable')
   }
 
   async close(): Promise<void> {
@@ -149,7 +155,7 @@ export function listenToDoorbell(
   const processor = async (job: RunningJob): Promise<void> => {
     if (job.stalledCounter > 0)
       options.log.info('ring_again', { job: job.id, stalled: job.stalledCounter })
-    await onRings(job.data.orders.flatMap(readRing))
+    await onRings(ringsOf(job.data))
   }
   const open = (): Worker => {
     const settings: WorkerOptions = {
@@ -207,14 +213,24 @@ export function listenToDoorbell(
   }
 }
 
-function readRing(text: string): Ring[] {
-  // The order id may itself contain dots: the generation is what follows the last one.
-  const at = text.lastIndexOf('.')
-  const gen = Number(text.slice(at + 1))
-  return at > 0 && Number.isInteger(gen) ? [{ orderId: text.slice(0, at), gen }] : []
+function dataOf(rings: readonly Ring[]): RingData {
+  const orders = rings.map((ring) => `${ring.orderId}.${ring.gen}`)
+  if (rings.every((ring) => ring.traceparent === undefined)) return { orders }
+  return { orders, traceparents: rings.map((ring) => ring.traceparent ?? '') }
 }
 
-function openQueue(options: DoorbellOptions): Queue {
+function ringsOf({ orders, traceparents = [] }: RingData): Ring[] {
+  return orders.flatMap((text, index) => {
+    // The order id may itself contain dots: the generation is what follows the last one.
+    const at = text.lastIndexOf('.')
+    const gen = Number(text.slice(at + 1))
+    if (at <= 0 || !Number.isInteger(gen)) return []
+    const traceparent = traceparents[index] ?? ''
+    return [{ orderId: text.slice(0, at), gen, ...(traceparent !== '' && { traceparent }) }]
+  })
+}
+
+export function openQueue(options: DoorbellOptions): Queue {
   const settings: QueueOptions = { ...connection(options, 'ring'), skipMetasUpdate: true }
   const queue =
     doorbellKind(options.url) === 'postgres'

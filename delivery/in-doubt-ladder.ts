@@ -1,3 +1,4 @@
+import { logged } from '../contracts/order-trace.ts'
 import type { Log } from '../runtime/log.ts'
 import type { Pool } from '../runtime/postgres.ts'
 import type { Evidence } from './sink.ts'
@@ -13,6 +14,7 @@ interface LadderOptions {
 interface Doubt {
   order_id: string
   gen: number
+  traceparent: string | null
   sender: string | null
 }
 
@@ -44,7 +46,7 @@ export class InDoubtLadder {
   async climb(): Promise<{ delivered: number; resent: number; open: number }> {
     const { ledger, evidence } = this.#options
     const { rows: doubts } = await ledger.query<Doubt>(
-      `SELECT order_id, gen, sender FROM order_ledger
+      `SELECT order_id, gen, traceparent, sender FROM order_ledger
        WHERE state = 'in_doubt' AND path = 'direct' AND order_id > $1 ORDER BY order_id LIMIT ${batch}`,
       [this.#after],
     )
@@ -86,8 +88,12 @@ export class InDoubtLadder {
         known.map((doubt) => held.get(doubt.order_id)!),
       ],
     )
-    for (const row of rows) log.info('doubt_settled', { orderId: row.order_id, as: 'delivered' })
-    return new Set(rows.map((row) => row.order_id))
+    const settled = new Set(rows.map((row) => row.order_id))
+    for (const doubt of known) {
+      if (settled.has(doubt.order_id))
+        log.info('doubt_settled', { ...about(doubt), as: 'delivered' })
+    }
+    return settled
   }
 
   async #certainlyNotUnderway(doubt: Doubt): Promise<boolean> {
@@ -120,8 +126,15 @@ export class InDoubtLadder {
        SELECT order_id FROM settled`,
       [absent.map((doubt) => doubt.order_id), absent.map((doubt) => doubt.gen)],
     )
-    for (const row of rows)
-      log.info('doubt_settled', { orderId: row.order_id, as: 'absent, sent again' })
+    const settled = new Set(rows.map((row) => row.order_id))
+    for (const doubt of absent) {
+      if (settled.has(doubt.order_id))
+        log.info('doubt_settled', { ...about(doubt), as: 'absent, sent again' })
+    }
     return rows.length
   }
+}
+
+function about({ order_id: orderId, traceparent }: Doubt): { orderId: string; traceId: string } {
+  return logged({ orderId, traceparent })
 }

@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto'
 
 import test from 'ava'
 
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../estate/embedded-postgres.ts'
-import { applyMigrations } from '../runtime/apply-migrations.ts'
+import type { EmbeddedPostgres } from '../estate/embedded-postgres.ts'
+import { startProvisionedPostgres } from '../estate/provisioned-postgres.ts'
 import { createLog } from '../runtime/log.ts'
 import { createPool, type Pool } from '../runtime/postgres.ts'
 import { acceptOrders } from './accept-orders.ts'
@@ -13,10 +13,8 @@ let postgres: EmbeddedPostgres
 let ledger: Pool
 
 test.before(async () => {
-  postgres = await startEmbeddedPostgres()
-  const url = await postgres.createDatabase('ledger')
-  await applyMigrations(url, 'strangler')
-  ledger = createPool(url, { name: 'test', max: 8, log: createLog('test') })
+  postgres = await startProvisionedPostgres()
+  ledger = createPool(postgres.urlFor('ledger'), { name: 'test', max: 8, log: createLog('test') })
 })
 test.after.always(async () => {
   await ledger?.end()

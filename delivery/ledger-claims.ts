@@ -1,12 +1,11 @@
+import type { OrderIdentity } from '../contracts/order-trace.ts'
 import { failpoint } from '../runtime/failpoint.ts'
 import { GroupCommit } from '../runtime/group-commit.ts'
 import type { Pool } from '../runtime/postgres.ts'
 import type { Ring } from './doorbell.ts'
 
 /** An order that this courier holds: its row says `sending` under our owner id until one of the settlements below commits. */
-export interface ClaimedOrder {
-  readonly orderId: string
-  readonly gen: number
+export interface ClaimedOrder extends OrderIdentity {
   readonly routingKey: string
   readonly body: Buffer
 }
@@ -14,6 +13,7 @@ export interface ClaimedOrder {
 interface ClaimRow {
   order_id: string
   gen: number
+  traceparent: string | null
   routing_key: string
   body: Buffer
 }
@@ -29,7 +29,7 @@ const claimRung = `
     FOR UPDATE OF l SKIP LOCKED)
   UPDATE order_ledger l SET state = 'sending', owner_id = $3, sender = $4, attempts = attempts + 1, sending_at = clock_timestamp()
   FROM wanted w WHERE l.order_id = w.order_id
-  RETURNING l.order_id, l.gen, l.routing_key, l.body`
+  RETURNING l.order_id, l.gen, l.traceparent, l.routing_key, l.body`
 
 const claimQuiet = `
   WITH wanted AS (
@@ -39,7 +39,7 @@ const claimQuiet = `
     ORDER BY accepted_at LIMIT $4 FOR UPDATE SKIP LOCKED)
   UPDATE order_ledger l SET state = 'sending', owner_id = $1, sender = $2, attempts = attempts + 1, sending_at = clock_timestamp()
   FROM wanted w WHERE l.order_id = w.order_id
-  RETURNING l.order_id, l.gen, l.routing_key, l.body`
+  RETURNING l.order_id, l.gen, l.traceparent, l.routing_key, l.body`
 
 /**
  * One courier's hold on the ledger. Claims and settlements are group commits: many orders, one statement, one fsync.
@@ -193,5 +193,6 @@ export class LedgerClaims {
 }
 
 function toClaimed(row: ClaimRow): ClaimedOrder {
-  return { orderId: row.order_id, gen: row.gen, routingKey: row.routing_key, body: row.body }
+  const { order_id: orderId, routing_key: routingKey, ...rest } = row
+  return { orderId, routingKey, ...rest }
 }

@@ -2,7 +2,8 @@ import { hostname } from 'node:os'
 
 import pg from 'pg'
 
-import type { Client, Pool } from '../runtime/postgres.ts'
+import { usuallyLostAfterMs } from '../runtime/postgres.ts'
+import type { Client } from '../runtime/postgres.ts'
 
 /** First key of the advisory locks that say "this courier lives"; the second is its owner id. */
 export const lifeLockClass = 42
@@ -14,18 +15,20 @@ export interface LifeLock {
 
 /**
  * Takes an owner id and holds pg_advisory_lock(42, ownerId) on a connection of its own until the process ends. The connection
- * must be direct: a transaction pooler would give the lock to somebody else. When it drops, `onLost` is called, and the caller
+ * must be direct: a transaction pooler would give the lock to somebody else. When it drops or falls silent, `onLost` is called, and the caller
  * must end the process at once: from that moment others may hold its death certificate.
  */
 export async function takeLifeLock(
   url: string,
   onLost: (reason: string) => void,
+  lostAfterMs = usuallyLostAfterMs,
 ): Promise<LifeLock> {
   const client = new pg.Client({
     connectionString: url,
     application_name: 'courier-life',
     keepAlive: true,
     connectionTimeoutMillis: 5000,
+    query_timeout: lostAfterMs,
   })
   let releasing = false
   client.on('error', (error) => {
@@ -41,10 +44,18 @@ export async function takeLifeLock(
   )
   const ownerId = rows[0]!.owner_id
   await client.query('SELECT pg_advisory_lock($1, $2)', [lifeLockClass, ownerId])
+  // A connection whose other end is lost without a word does not drop by itself.
+  const asking = setInterval(() => {
+    client.query('SELECT').catch((error: unknown) => {
+      if (!releasing) onLost(error instanceof Error ? error.message : String(error))
+    })
+  }, lostAfterMs / 2)
+  asking.unref()
   return {
     ownerId,
     async release() {
       releasing = true
+      clearInterval(asking)
       await client.end()
     },
   }
@@ -52,22 +63,57 @@ export async function takeLifeLock(
 
 /**
  * Takes over the orders of dead couriers: they become `in_doubt`, never a send. The certificate is the lock that is in pg_locks
- * no more. After a restart of the server every lock has vanished without a death: then nothing is certified until a courier
- * that lost its connection has certainly been ended (`killPeriodMs` after the server came up).
+ * no more. When the server restarts, or a standby is promoted to be it, every lock has vanished without a death: then nothing is
+ * certified until a courier that lost its connection has certainly been ended, `killPeriodMs` after we have first seen that server.
  */
-export async function takeOverFromDead(
-  ledger: Pool | Client,
-  killPeriodMs: number,
-): Promise<{ orderId: string; ownerId: number }[]> {
-  const { rows } = await ledger.query<{ order_id: string; owner_id: number }>(
-    `UPDATE order_ledger l SET state = 'in_doubt', doubt_at = clock_timestamp()
-     WHERE l.state = 'sending'
-       AND clock_timestamp() - pg_postmaster_start_time() > $1::float8 * interval '1 millisecond'
-       AND NOT EXISTS (
-         SELECT 1 FROM pg_locks k WHERE k.locktype = 'advisory' AND k.granted AND k.classid = $2 AND k.objid = l.owner_id::oid
-           AND k.objsubid = 2 AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
-     RETURNING l.order_id, l.owner_id`,
-    [killPeriodMs, lifeLockClass],
-  )
-  return rows.map((row) => ({ orderId: row.order_id, ownerId: row.owner_id }))
+export class TakeOver {
+  readonly #killPeriodMs: number
+  #server: string | undefined
+  #seenAt = 0
+
+  constructor(killPeriodMs: number) {
+    this.#killPeriodMs = killPeriodMs
+  }
+
+  /** @param now performance.now() */
+  async fromDead(
+    ledger: Client,
+    now: number,
+  ): Promise<{ orderId: string; traceparent: string | null; ownerId: number }[]> {
+    // A standby that is promoted has run for long: not its age counts, but since when it is our server.
+    const { rows: servers } = await ledger.query<{ server: string }>(
+      'SELECT pg_postmaster_start_time()::text AS server',
+    )
+    if (servers[0]!.server !== this.#server) {
+      this.#server = servers[0]!.server
+      this.#seenAt = now
+    }
+    if (now - this.#seenAt < this.#killPeriodMs) return []
+    const { rows } = await ledger.query<{
+      order_id: string
+      traceparent: string | null
+      owner_id: number
+    }>(takeOver, [lifeLockClass])
+    return rows.map(({ order_id: orderId, traceparent, owner_id: ownerId }) => ({
+      orderId,
+      traceparent,
+      ownerId,
+    }))
+  }
 }
+
+/** Hop of the record that an owner's death certificate was acted on. */
+export const takenOver = 'taken over'
+
+const takeOver = `
+  WITH taken AS (
+    UPDATE order_ledger l SET state = 'in_doubt', doubt_at = clock_timestamp()
+    WHERE l.state = 'sending'
+      AND NOT EXISTS (
+        SELECT 1 FROM pg_locks k WHERE k.locktype = 'advisory' AND k.granted AND k.classid = $1 AND k.objid = l.owner_id::oid
+          AND k.objsubid = 2 AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+    RETURNING l.order_id, l.traceparent, l.owner_id),
+  noted AS (
+    INSERT INTO order_event (order_id, hop, kind, actor, detail)
+    SELECT order_id, '${takenOver}', 'note', 'watch', jsonb_build_object('from', owner_id, 'evidence', 'its life lock is gone') FROM taken)
+  SELECT order_id, traceparent, owner_id FROM taken`

@@ -1,4 +1,5 @@
 import type { DeliveryState, Path } from '../contracts/order.ts'
+import type { ModelReference } from './model-store.ts'
 
 /** One order as each side has it. All ages are milliseconds, measured on the clock of the side that says them. */
 export interface OrderSides {
@@ -19,9 +20,12 @@ export interface ShopSide {
   readonly claimedForMs: number | undefined
   readonly quietForMs: number
   /** Undefined = submitted before our trigger was there, or born in the MES. */
-  readonly captured: { readonly path: string; readonly relayed: boolean } | undefined
+  readonly captured:
+    | { readonly path: string; readonly relayed: boolean; readonly at: Date }
+    | undefined
   /** Somebody who is neither CRM nor we has set its status or price. */
   readonly othersWrote: boolean
+  readonly model: ModelReference | undefined
 }
 
 export interface LedgerSide {
@@ -53,4 +57,20 @@ export interface MesSide {
   readonly price: string | null
   readonly currency: string | null
   readonly quietForMs: number
+}
+
+/** Whether the MES takes in what is sent to it. */
+export interface MesIntake {
+  /** Since it took in its latest order, on the MES database's clock; Infinity: it has none. */
+  readonly tookLastMs: number
+  /** Its latest orders, the latest first. */
+  readonly tookLastIds: readonly string[]
+  /** Its process was asked just now, and did not answer. */
+  readonly isDown: boolean
+}
+
+/** How far the MES has come in its queue. */
+export interface MesProgress extends MesIntake {
+  /** Since the latest order that it has taken out of its queue was sent, by the ledger; Infinity: it has taken none. */
+  readonly sentLastMs: number
 }

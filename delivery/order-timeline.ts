@@ -1,4 +1,5 @@
 import { StranglerError } from '../contracts/errors.ts'
+import { traceIdOf } from '../contracts/order-trace.ts'
 import { isOrderId, maximumOrderIdLength } from '../contracts/order.ts'
 import type { DeliveryState, Path } from '../contracts/order.ts'
 import type { Pool } from '../runtime/postgres.ts'
@@ -16,6 +17,8 @@ export type Seen<Found> =
 
 export interface OrderTimeline<InShop, InMes> {
   readonly orderId: string
+  /** W3C, 32 hex digits: what traces and logs say of it. */
+  readonly traceId: string
   readonly path: Path
   /** Epoch, rule, share and bucket of the decision, as it was stored at the seam. */
   readonly why: { readonly epoch: number } & Readonly<Record<string, unknown>>
@@ -37,6 +40,8 @@ export interface OrderTimeline<InShop, InMes> {
         readonly why: { readonly epoch: number } & Readonly<Record<string, unknown>>
       }
     | undefined
+  /** Recorded changes of a path, the first first. */
+  readonly handOvers: readonly HandedOver[]
   /** Each status and price that the MES told, from there to the Shop. */
   readonly wayBack: readonly StatusTrip[]
   /** What the front door saw of the order, the latest of it. */
@@ -49,6 +54,28 @@ export interface OrderTimeline<InShop, InMes> {
   readonly notes: readonly { at: Instant; hop: string; actor: string; detail: unknown }[]
   readonly shop: Seen<InShop>
   readonly mes: Seen<InMes>
+}
+
+export interface HandedOver {
+  /** orders-direct: of the order; statuses-direct: of its statuses. */
+  readonly phase: string
+  readonly fromPath: Path
+  readonly toPath: Path
+  readonly epoch: number
+  readonly who: string
+  readonly why: string
+  readonly at: Instant
+  /** False: the Shop DB has not had its part of it. */
+  readonly finished: boolean
+}
+
+export async function readHandOvers(ledger: Pool, orderId: string): Promise<HandedOver[]> {
+  const { rows } = await ledger.query<HandedOver>(
+    `SELECT phase, from_path AS "fromPath", to_path AS "toPath", epoch, who, why, ${ms('at')} AS at, finished_at IS NOT NULL AS finished
+     FROM handover WHERE order_id = $1 ORDER BY id`,
+    [orderId],
+  )
+  return rows
 }
 
 const latestPasses = 100
@@ -86,6 +113,7 @@ export async function orderTimeline<InShop, InMes>(
   const last = hops.at(-1)
   return {
     orderId,
+    traceId: traceIdOf({ orderId, traceparent: row.traceparent }),
     path: row.path,
     why: { epoch: row.pathEpoch, ...row.pathReason },
     state: row.state,
@@ -104,6 +132,7 @@ export async function orderTimeline<InShop, InMes>(
       row.statusPath === null
         ? undefined
         : { path: row.statusPath, why: { epoch: row.statusEpoch ?? 0, ...row.statusReason } },
+    handOvers: await readHandOvers(ledger, orderId),
     wayBack: wayBack(messages),
     passes: events
       .filter((event) => event.kind === 'pass')
@@ -127,6 +156,7 @@ interface LedgerRow {
   pathReason: Record<string, unknown>
   state: DeliveryState
   gen: number
+  traceparent: string | null
   attempts: number
   ownerId: number | null
   host: string | null
@@ -144,7 +174,7 @@ interface LedgerRow {
 
 async function readRow(ledger: Pool, orderId: string): Promise<LedgerRow | undefined> {
   const { rows } = await ledger.query<LedgerRow>(
-    `SELECT l.path, l.path_epoch AS "pathEpoch", l.path_reason AS "pathReason", l.state, l.gen, l.attempts,
+    `SELECT l.path, l.path_epoch AS "pathEpoch", l.path_reason AS "pathReason", l.state, l.gen, l.traceparent, l.attempts,
        l.owner_id AS "ownerId", o.host, o.pid, l.dead_reason AS "deadReason",
        l.status_path AS "statusPath", l.status_epoch AS "statusEpoch", l.status_reason AS "statusReason",
        ${ms('l.submitted_at')} AS "submittedAt", ${ms('l.accepted_at')} AS "acceptedAt",

@@ -30,6 +30,24 @@ export interface Comparison {
   readonly skipped: readonly string[]
 }
 
+/** Of one batch, in messages; `unasked` are writes of CRM. */
+export interface Compared {
+  readonly same: number
+  readonly different: number
+  readonly unasked: number
+  readonly skipped: number
+}
+
+export function tally({ compared, unasked, skipped }: Comparison): Compared {
+  const different = compared.filter(({ differences }) => differences.length > 0).length
+  return {
+    same: compared.length - different,
+    different,
+    unasked: unasked.length,
+    skipped: skipped.length,
+  }
+}
+
 const takeBack = `
   WITH gone AS (
     DELETE FROM parity_difference WHERE inbox_id = ANY($2::bigint[]) RETURNING inbox_id, at

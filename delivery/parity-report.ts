@@ -87,6 +87,18 @@ export async function parityReport(
   return { phase, ...counts.rows[0]!, differingOrders: differing.rows[0]!.orders, fields }
 }
 
+/** The fields of a phase that may differ now, with who says so. */
+export async function acceptedFields(
+  ledger: Pool,
+  phase: string,
+): Promise<ReadonlyMap<string, Acceptance>> {
+  const { rows } = await ledger.query<Acceptance & { field: string }>(
+    `SELECT * FROM (${inForce}) a WHERE a.until > clock_timestamp()`,
+    [phase],
+  )
+  return new Map(rows.map(({ field, ...acceptance }) => [field, acceptance]))
+}
+
 /** The fields in which a phase has ever differed. */
 export async function differingFields(ledger: Pool, phase: string): Promise<string[]> {
   const { rows } = await ledger.query<{ field: string }>(

@@ -129,6 +129,9 @@ async function differences({ shop, ledger, mes }: EstateDatabases): Promise<Diff
 
 export function listed(found: readonly Difference[]): string[] {
   return found
-    .map(({ kind, orderId, remedy }) => `${kind} ${orderId} ${remedy?.act ?? '-'}`)
+    .map(
+      ({ kind, orderId, remedy, waits }) =>
+        `${kind} ${orderId} ${remedy?.act ?? '-'}${waits ? ' (waits)' : ''}`,
+    )
     .toSorted()
 }

@@ -1,9 +1,16 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
 import test from 'ava'
 
+import { legacySides } from '../adapters/wire/reconcile-sides.ts'
+import type { Difference } from './difference.ts'
 import { listed, startPlantation } from './reconcile-under-test.ts'
+import { reconcile } from './reconcile.ts'
 
 const estate = await startPlantation()
-const { shop, ledger, plant, differences } = estate
+const { shop, ledger, mes, plant, differences } = estate
 test.after.always(() => estate.stop())
 test.beforeEach(() => estate.clear())
 
@@ -35,10 +42,10 @@ test.serial(
       `lost ${await plant({ mesStatus: undefined })} send again`,
       `lost ${await plant({ mesStatus: undefined, state: 'dead' })} send again`,
       `lost ${await plant({ path: 'legacy', status: 'SHIPPED', mesStatus: undefined, price: '1.00' })} -`,
-      `stuck ${await plant({ mesStatus: undefined, state: 'accepted' })} ring again`,
-      `stuck ${await plant({ mesStatus: undefined, state: 'sending' })} -`,
-      `stuck ${await plant({ mesStatus: undefined, state: 'in_doubt' })} -`,
-      `stuck ${await plant({ path: 'legacy', mail: [], claimed: false, mesStatus: undefined, state: 'accepted' })} -`,
+      `stuck ${await plant({ mesStatus: undefined, state: 'accepted' })} ring again (waits)`,
+      `stuck ${await plant({ mesStatus: undefined, state: 'sending' })} - (waits)`,
+      `stuck ${await plant({ mesStatus: undefined, state: 'in_doubt' })} - (waits)`,
+      `stuck ${await plant({ path: 'legacy', mail: [], claimed: false, mesStatus: undefined, state: 'accepted' })} - (waits)`,
       `stuck ${await plant({ path: 'legacy', inLedger: false, mail: [] })} -`,
       `stuck ${await plant({ status: 'MANUFACTURING_APPROVED', mesStatus: 'PRICE_CALCULATED', price: '1.00' })} decide again`,
       `stuck ${await plant({ status: 'CLOSED', mesStatus: 'SHIPPED', price: '1.00' })} decide again`,
@@ -78,7 +85,7 @@ test.serial('an order that is tried again for ever is stuck all the same', async
   )
   t.deepEqual(
     listed(await differences()),
-    [`stuck ${waiting} ring again`, `stuck ${sending} -`].toSorted(),
+    [`stuck ${waiting} ring again (waits)`, `stuck ${sending} - (waits)`].toSorted(),
   )
 })
 
@@ -107,8 +114,8 @@ test.serial(
       `stuck ${await plant({ ...direct, ...atWork })} tell the Shop`,
       `price mismatch ${await plant({ ...direct, ...otherPrice })} tell the Shop`,
       `price mismatch ${await plant({ ...direct, ...otherPrice, status: 'CLOSED' })} tell the Shop`,
-      `stuck ${await plant({ ...legacy, ...behind, told: [priced] })} tell CRM again`,
-      `stuck ${await plant({ ...legacy, ...atWork, told: [priced, started] })} tell CRM again`,
+      `stuck ${await plant({ ...legacy, ...behind, told: [priced] })} tell CRM again (waits)`,
+      `stuck ${await plant({ ...legacy, ...atWork, told: [priced, started] })} tell CRM again (waits)`,
       `price mismatch ${await plant({ ...legacy, ...otherPrice, told: [priced] })} tell CRM again`,
       // Nothing on record.
       `stuck ${await plant({ ...legacy, ...behind })} -`,
@@ -116,14 +123,14 @@ test.serial(
       `stuck ${await plant(behind)} -`,
       // It would undo what CRM has set.
       `price mismatch ${await plant({ ...legacy, ...otherPrice, status: 'CLOSED', told: [priced, { status: 'SHIPPED' }] })} -`,
-      `stuck ${await plant({ ...legacy, ...atWork, status: 'PRICE_CALCULATED', told: [priced, started] })} -`,
+      `stuck ${await plant({ ...legacy, ...atWork, status: 'PRICE_CALCULATED', told: [priced, started] })} - (waits)`,
       // CRM's to write.
       `stuck ${await plant({ ...direct, status: 'PRICE_CALCULATED', price: '1.00', mesStatus: 'MANUFACTURING_APPROVED' })} -`,
       `stuck ${await plant({ ...direct, status: 'SHIPPED', price: '1.00', mesStatus: 'CLOSED' })} -`,
       // Ahead of the MES.
       `stuck ${await plant({ ...direct, status: 'SHIPPED', price: '1.00', mesStatus: 'PACKAGING' })} -`,
-      `stuck ${waiting} -`,
-      `stuck ${parked} -`,
+      `stuck ${waiting} - (waits)`,
+      `stuck ${parked} - (waits)`,
     ]
     const written = await plant({ ...direct, ...otherPrice })
     await shop.query(
@@ -135,7 +142,7 @@ test.serial(
       `UPDATE bridge_inbox SET state = 'held' WHERE order_id = $1 AND queue = 'crm.events'`,
       [held],
     )
-    expected.push(`price mismatch ${written} -`, `stuck ${held} -`)
+    expected.push(`price mismatch ${written} -`, `stuck ${held} - (waits)`)
     await ledger.query(
       `INSERT INTO status_inbox (id, order_id, status, received_at, state, reason)
      VALUES (1, $1, 'MANUFACTURING_STARTED', now() - interval '1 hour', 'waiting', 'row_held'),
@@ -165,3 +172,58 @@ test.serial('a status that waits for less than the watermark is under way', asyn
   )
   t.deepEqual(await differences(), [])
 })
+
+test.serial('the books show what the ledger lacks, or has on another path', async (t) => {
+  for (let n = 0; n < 3; n += 1) await plant({ path: 'legacy' })
+  await plant({ young: true, inLedger: false })
+  const well = (await compared()).books
+  t.is(well.unbalanced.length, 0)
+  t.true(well.pages >= 1)
+  const lacking = await plant({ path: 'legacy', inLedger: false, mail: [] })
+  const moved = await plant({ path: 'legacy' })
+  await ledger.query(`UPDATE order_ledger SET path = 'direct', owner_id = 1 WHERE order_id = $1`, [
+    moved,
+  ])
+  const { unbalanced } = (await compared()).books
+  t.deepEqual(
+    [...new Set(unbalanced.flatMap(({ orderIds }) => orderIds))].toSorted(),
+    [lacking, moved].toSorted(),
+  )
+  t.like(
+    unbalanced.find(({ path }) => path === 'direct'),
+    { accepted: 0, delivered: 1, orderIds: [moved] },
+  )
+})
+
+test.serial('an open order whose model the store does not have is named', async (t) => {
+  const modelDirectory = mkdtempSync(join(tmpdir(), 'strangler-models-'))
+  writeFileSync(join(modelDirectory, 'here'), 'abc')
+  const found: string[] = []
+  for (const [status, key] of [
+    ['SUBMITTED', 'here'],
+    ['SUBMITTED', 'gone'],
+    ['CLOSED', 'archived'],
+  ] as const) {
+    const id = await plant({ status })
+    await shop.query(
+      'UPDATE public.orders SET model_key = $2, model_bytes = 3, updated_at = updated_at WHERE id = $1',
+      [id, key],
+    )
+    if (key === 'gone') found.push(`model missing ${id} -`)
+  }
+  t.deepEqual(listed((await compared({ modelDirectory })).differences), found)
+  t.deepEqual(listed(await differences()), [], 'without a store nothing is said of models')
+  rmSync(modelDirectory, { recursive: true })
+})
+
+async function compared(options: { modelDirectory?: string } = {}) {
+  const found: Difference[] = []
+  const { books } = await reconcile({
+    ledger,
+    legacy: legacySides(shop, mes),
+    watermarkMs: 60_000,
+    ...options,
+    onDifferences: (some) => void found.push(...some),
+  })
+  return { books, differences: found }
+}

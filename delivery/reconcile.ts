@@ -1,7 +1,10 @@
 import type { Pool } from '../runtime/postgres.ts'
+import { type BookPage, Books } from './books.ts'
 import { compareOrder } from './compare-order.ts'
 import type { Difference } from './difference.ts'
-import type { LedgerSide, MailSide, MesSide, ShopSide } from './order-sides.ts'
+import { type ModelReference, modelsMissing } from './model-store.ts'
+import type { MesSide, OrderSides, ShopSide } from './order-sides.ts'
+import { readLedger, readSides } from './read-sides.ts'
 
 /** The two legacy sides, whose formats are not ours to know. A side that can't be read throws: then nothing is concluded. */
 export interface LegacySides {
@@ -19,6 +22,8 @@ interface ReconcileOptions {
   /** Whatever changed within it is under way. */
   readonly watermarkMs: number
   readonly pageSize?: number
+  /** Where the models lie; undefined: they are not looked for. */
+  readonly modelDirectory?: string | undefined
   /** Called a page at a time, so that nothing has to be kept. */
   onDifferences(differences: readonly Difference[]): Promise<void> | void
 }
@@ -27,6 +32,8 @@ export interface Reconciled {
   readonly inShop: number
   readonly inLedger: number
   readonly inMes: number
+  /** Of the orders that the Shop's capture has, but what is under way. */
+  readonly books: { readonly pages: number; readonly unbalanced: readonly BookPage[] }
 }
 
 /**
@@ -40,16 +47,23 @@ export async function reconcile(options: ReconcileOptions): Promise<Reconciled> 
     if (differences.length > 0) await options.onDifferences(differences)
   }
 
+  const books = new Books()
   const inShop = await walk(
     (after) => legacy.shopPage(after, limit),
     (order) => order.orderId,
     limit,
-    (orders) =>
-      judge(
+    async (orders) => {
+      const sides = await readSides(
         options,
         orders.map((order) => order.orderId),
         orders,
-      ).then(report),
+      )
+      for (const each of sides) enterInto(books, each, watermarkMs)
+      await report([
+        ...sides.flatMap((each) => compareOrder(each, watermarkMs)),
+        ...(await lookForModels(options.modelDirectory, orders)),
+      ])
+    },
   )
   const inLedger = await walk(
     (after) => ledgerPage(ledger, after, limit),
@@ -80,7 +94,54 @@ export async function reconcile(options: ReconcileOptions): Promise<Reconciled> 
       ).then(report)
     },
   )
-  return { inShop, inLedger, inMes }
+  return {
+    inShop,
+    inLedger,
+    inMes,
+    books: { pages: books.pages, unbalanced: books.unbalanced() },
+  }
+}
+
+async function lookForModels(
+  directory: string | undefined,
+  orders: readonly ShopSide[],
+): Promise<Difference[]> {
+  if (directory === undefined) return []
+  // What is closed may be archived.
+  const wanted = orders.flatMap(
+    ({ orderId, status, model }): (ModelReference & { orderId: string })[] =>
+      model === undefined || status === 'CLOSED' ? [] : [{ orderId, ...model }],
+  )
+  return (await modelsMissing(directory, wanted)).map(({ orderId, key, bytes }) => ({
+    kind: 'model missing',
+    toward: 'MES',
+    orderId,
+    says: `the store does not have ${key} with its ${bytes} bytes`,
+    remedy: undefined,
+    waits: false,
+  }))
+}
+
+function enterInto(books: Books, { orderId, shop, ledger }: OrderSides, watermarkMs: number): void {
+  const captured = shop?.captured
+  if (captured === undefined || shop === undefined || shop.quietForMs <= watermarkMs) return
+  // A hand-over changes the ledger first.
+  if (ledger !== undefined && ledger.quietForMs <= watermarkMs) return
+  books.add({ orderId, captured, ledger })
+}
+
+/** The same for these orders alone, whatever the time of their submit. */
+export async function compareOrders(
+  options: Omit<ReconcileOptions, 'onDifferences'>,
+  orderIds: readonly string[],
+): Promise<Difference[]> {
+  const limit = options.pageSize ?? 5000
+  const found: Difference[] = []
+  for (let from = 0; from < orderIds.length; from += limit) {
+    const page = orderIds.slice(from, from + limit)
+    found.push(...(await judge(options, page, await options.legacy.shopOrders(page))))
+  }
+  return found
 }
 
 async function walk<Item>(
@@ -100,29 +161,13 @@ async function walk<Item>(
   }
 }
 
-/** The Shop is read before the ledger, and the ledger before the MES: what moves on meanwhile is ahead, and so never missing. */
 async function judge(
-  { ledger, legacy, watermarkMs }: ReconcileOptions,
+  { ledger, legacy, watermarkMs }: Omit<ReconcileOptions, 'onDifferences'>,
   ids: readonly string[],
   shopOrders: readonly ShopSide[],
 ): Promise<Difference[]> {
-  if (ids.length === 0) return []
-  const shop = new Map(shopOrders.map((order) => [order.orderId, order]))
-  const rows = await readLedger(ledger, ids)
-  const mail = await readMail(ledger, ids)
-  const mes = await legacy.mesOrders(ids)
-  return ids.flatMap((orderId) =>
-    compareOrder(
-      {
-        orderId,
-        shop: shop.get(orderId),
-        ledger: rows.get(orderId),
-        mail: mail.get(orderId) ?? new Map<string, MailSide>(),
-        mes: mes.get(orderId),
-      },
-      watermarkMs,
-    ),
-  )
+  const sides = await readSides({ ledger, legacy }, ids, shopOrders)
+  return sides.flatMap((each) => compareOrder(each, watermarkMs))
 }
 
 async function ledgerPage(
@@ -135,43 +180,4 @@ async function ledgerPage(
     [after ?? '', limit],
   )
   return rows.map((row) => row.id)
-}
-
-async function readLedger(ledger: Pool, ids: readonly string[]): Promise<Map<string, LedgerSide>> {
-  const { rows } = await ledger.query<LedgerSide & { id: string }>(
-    `WITH unsettled AS (
-       SELECT id, order_id, state, reason, received_at FROM status_inbox WHERE order_id = ANY($1::text[]) AND state IN ('open', 'waiting')
-       UNION ALL
-       SELECT id, order_id, state, reason, received_at FROM status_inbox WHERE order_id = ANY($1::text[]) AND state = 'parked'),
-     waits AS (SELECT DISTINCT ON (order_id) * FROM unsettled ORDER BY order_id, id)
-     SELECT l.order_id AS id, l.origin, l.path, l.state, l.gen, l.status_path AS "statusPath",
-       CASE WHEN w.id IS NOT NULL THEN json_build_object('id', w.id::text, 'state', w.state, 'reason', w.reason,
-         'ageMs', extract(epoch FROM clock_timestamp() - w.received_at) * 1000) END AS "statusWaits",
-       (extract(epoch FROM clock_timestamp() - CASE WHEN l.state IN ('accepted', 'sending')
-          -- Not since the last try: an order that is tried for ever would never be old.
-          THEN greatest(accepted_at, nullif(rung_at, '-infinity'),
-            (SELECT max(e.at) FROM order_event e WHERE e.order_id = l.order_id AND e.hop IN ('redrive', 'in doubt')))
-          ELSE greatest(accepted_at, nullif(rung_at, '-infinity'), sending_at, doubt_at, delivered_at) END) * 1000)::float8 AS "quietForMs"
-     FROM order_ledger l LEFT JOIN waits w ON w.order_id = l.order_id WHERE l.order_id = ANY($1::text[])`,
-    [ids],
-  )
-  return new Map(rows.map(({ id, ...row }) => [id, row]))
-}
-
-async function readMail(
-  ledger: Pool,
-  ids: readonly string[],
-): Promise<Map<string, Map<string, MailSide>>> {
-  const { rows } = await ledger.query<{ id: string; key: string; state: string; ageMs: number }>(
-    `SELECT DISTINCT ON (order_id, routing_key) order_id AS id, routing_key AS key, state,
-       (extract(epoch FROM clock_timestamp() - coalesce(settled_at, received_at)) * 1000)::float8 AS "ageMs"
-     FROM bridge_inbox WHERE order_id = ANY($1::text[]) ORDER BY order_id, routing_key, state = 'suppressed', id DESC`,
-    [ids],
-  )
-  const mail = new Map<string, Map<string, MailSide>>()
-  for (const { id, key, state, ageMs } of rows) {
-    const known = mail.get(id) ?? new Map<string, MailSide>()
-    mail.set(id, known.set(key, { state, ageMs }))
-  }
-  return mail
 }

@@ -39,6 +39,7 @@ async function apply(orderIds: readonly string[]): Promise<void> {
     target: shopStatusTarget(shop),
     listen: undefined,
     log: createLog('test'),
+    mayTake: () => true,
     quietMs: 0,
   })
   for (const id of orderIds) await applier.apply(id)

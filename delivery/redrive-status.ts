@@ -2,9 +2,17 @@ import { isDeepStrictEqual } from 'node:util'
 
 import type { Client, Pool } from '../runtime/postgres.ts'
 import { inTransaction } from '../runtime/postgres.ts'
-import { keysToTell, priceKey, samePrice, statusKey, whatShopLacks } from './compare-progress.ts'
+import {
+  isTold,
+  keysToTell,
+  priceKey,
+  samePrice,
+  statusKey,
+  whatShopLacks,
+} from './compare-progress.ts'
 import type { StatusRemedy } from './difference.ts'
 import type { MesSide, ShopSide } from './order-sides.ts'
+import { repinPhase } from './repin-statuses.ts'
 
 /** What telling a status again needs of the world outside the ledger. */
 export interface StatusPorts {
@@ -56,8 +64,9 @@ export async function redriveStatus(
   return inTransaction(ledger, async (client) => {
     // Two people at once: the second sees what the first has done.
     const pinned = await client.query(
-      'SELECT FROM order_ledger WHERE order_id = $1 AND status_path = $2 FOR UPDATE',
-      [orderId, remedy.act === 'tell the Shop' ? 'direct' : 'legacy'],
+      `SELECT FROM order_ledger l WHERE order_id = $1 AND status_path = $2 AND NOT EXISTS (
+         SELECT FROM handover h WHERE h.order_id = l.order_id AND h.finished_at IS NULL AND h.phase = $3) FOR UPDATE`,
+      [orderId, remedy.act === 'tell the Shop' ? 'direct' : 'legacy', repinPhase],
     )
     if (pinned.rowCount !== 1) return 'changed meanwhile'
     return remedy.act === 'tell the Shop'
@@ -106,7 +115,7 @@ async function tellCrm(
      WHERE queue = $1 AND order_id = $2 AND routing_key = ANY($3::text[]) ORDER BY routing_key, id DESC`,
     [ports.eventsQueue, act.orderId, [priceKey, statusKey]],
   )
-  if (rows.some(({ state }) => state !== 'forwarded')) return 'may be under way'
+  if (rows.some(({ state }) => !isTold(state))) return 'may be under way'
   const needed = keysToTell(status, lacks).flatMap(
     (key) => rows.find((row) => row.routing_key === key) ?? [],
   )
@@ -124,7 +133,7 @@ async function tellCrm(
   const ids = needed.map(({ id }) => id)
   const held = await client.query(
     `UPDATE bridge_inbox SET state = 'held', reason = 'told again: it is not in the Shop DB', settled_at = NULL
-     WHERE id = ANY($1::bigint[]) AND state = 'forwarded'`,
+     WHERE id = ANY($1::bigint[]) AND state IN ('forwarded', 'diverted')`,
     [ids],
   )
   if (held.rowCount !== ids.length) {

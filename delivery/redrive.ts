@@ -40,12 +40,14 @@ export interface Redriven {
 /**
  * Carries out one remedy. It is recorded in the ledger first, with its evidence, so that a crash leaves an order that the
  * next run finds again, never one that was sent again without a trace.
+ * What the MES once had it may have archived, and that is left alone, but for `lost`: a person's word that it is missing there.
  */
 export async function redrive(
   ledger: Pool,
   ports: RedrivePorts,
   difference: Difference & { readonly remedy: Remedy },
   who: string,
+  lost = false,
 ): Promise<Redriven> {
   const { orderId, remedy, says } = difference
   const result = (outcome: Redriven['outcome']): Redriven => ({ orderId, act: remedy.act, outcome })
@@ -55,7 +57,7 @@ export async function redrive(
     return result(await redriveStatus(ledger, ports.statuses, { orderId, remedy, says, who }))
 
   const hadIt = async (): Promise<boolean> =>
-    (await ports.isPastSubmitted(orderId)) || mesTold(ledger, orderId)
+    !lost && ((await ports.isPastSubmitted(orderId)) || (await mesTold(ledger, orderId)))
 
   if (remedy.act === 'ring again') {
     if (await hadIt()) return result('the MES had it')

@@ -1,3 +1,5 @@
+import { applySpan, logged } from '../contracts/order-trace.ts'
+import { statusRank } from '../contracts/order.ts'
 import { judgeStatuses } from '../contracts/status-rules.ts'
 import type { Verdict } from '../contracts/status-rules.ts'
 import { failpoint } from '../runtime/failpoint.ts'
@@ -5,6 +7,7 @@ import { inOrder, type Service, service } from '../runtime/lifecycle.ts'
 import type { Log } from '../runtime/log.ts'
 import { pollLoop } from '../runtime/poll-loop.ts'
 import { inTransaction, isConnectionError, type Pool } from '../runtime/postgres.ts'
+import { noTracing, type Tracing } from '../runtime/tracing.ts'
 import type { DoorbellListener, Ring } from './doorbell.ts'
 import { dueOrders, lockOpenStatuses, settleStatuses } from './status-inbox.ts'
 import type { Applied, PendingStatuses, StatusTarget } from './status-target.ts'
@@ -17,6 +20,17 @@ interface ApplierOptions {
   readonly log: Log
   /** A status that nobody rang for, or whose ring was lost, is swept up after this long. */
   readonly quietMs: number
+  /** False: this process may be behind the epoch, and takes up nothing. */
+  readonly mayTake: () => boolean
+  readonly tracing?: Tracing
+  /** Told of every event that was judged, after the commit. `waiting` is told at each try. */
+  onVerdict?(state: Verdict['state']): void
+}
+
+/** An event and what became of it. */
+interface Settled extends Verdict {
+  readonly id: number
+  readonly order: PendingStatuses
 }
 
 const pollMs = 100
@@ -56,8 +70,10 @@ export class StatusApplier implements Service {
     const sweep = pollLoop({
       name: 'status-sweep',
       log: options.log,
-      idleMs: () => (deaf ? pollMs : sweepMs),
+      idleMs: () => (deaf || !options.mayTake() ? pollMs : sweepMs),
       work: async () => {
+        // Before the doorbell is looked at, which makes it heard: what rings now would be let go, and wait for the sweep.
+        if (!options.mayTake()) return false
         if (listener !== undefined) deaf = !(await listener.healthy())
         const due = await dueOrders(options.ledger, deaf ? 0 : options.quietMs, batchOrders)
         await Promise.all(due.map((orderId) => this.apply(orderId)))
@@ -67,6 +83,7 @@ export class StatusApplier implements Service {
     const intake = service({
       start: () => {
         listener = options.listen?.(async (rings) => {
+          if (!options.mayTake()) return
           await Promise.all(rings.map(({ orderId }) => this.apply(orderId)))
         })
         return Promise.resolve()
@@ -138,20 +155,50 @@ export class StatusApplier implements Service {
 
   async #applyAll(orderIds: readonly string[]): Promise<void> {
     const { ledger, log } = this.#options
-    await inTransaction(ledger, async (client) => {
+    const enteredAt = performance.now()
+    const settled = await inTransaction(ledger, async (client) => {
       const pending = await lockOpenStatuses(client, orderIds)
-      if (pending.length === 0) return
+      if (pending.length === 0) return []
       failpoint('applier.locked')
       const applied = await this.#toTarget(pending)
       failpoint('applier.written')
       const verdicts = pending.flatMap((order) => verdictsOf(order, applied.get(order.orderId)))
       await settleStatuses(client, verdicts)
-      for (const { id, state, reason } of verdicts) {
-        if (state === 'parked') log.error('status_parked', { inboxId: id, reason })
+      for (const { id, state, reason, order } of verdicts) {
+        if (state === 'parked')
+          log.error('status_parked', { ...logged(order), inboxId: id, reason })
       }
       failpoint('applier.settled')
+      return verdicts
     })
     failpoint('applier.committed')
+    for (const { state } of settled) this.#options.onVerdict?.(state)
+    this.#trace(settled, enteredAt)
+  }
+
+  #trace(settled: readonly Settled[], enteredAt: number): void {
+    const { tracing = noTracing } = this.#options
+    if (!tracing.on) return
+    const leftAt = performance.now()
+    for (const { id, state, order } of settled) {
+      // It is tried again, and its span is that of the last try.
+      if (state === 'waiting') continue
+      const status = order.events.find((event) => event.id === id)?.status ?? 'none'
+      tracing.record({
+        name: 'apply status',
+        kind: 'consumer',
+        ...applySpan(order, id),
+        enteredAt,
+        leftAt,
+        attributes: {
+          'strangler.order.id': order.orderId,
+          // What is no status of ours may be anything.
+          'strangler.status': statusRank(status) >= 0 ? status : 'other',
+          'strangler.outcome': state,
+        },
+        failed: state === 'parked' ? state : undefined,
+      })
+    }
   }
 
   /** A target that refuses one order refuses the whole transaction: then each goes alone, and the one is told apart. */
@@ -181,17 +228,15 @@ export class StatusApplier implements Service {
   }
 }
 
-function verdictsOf(
-  { events }: PendingStatuses,
-  applied: Applied | undefined,
-): (Verdict & { id: number })[] {
+function verdictsOf(order: PendingStatuses, applied: Applied | undefined): Settled[] {
   if (applied?.as === 'judged')
-    return [...applied.judged.verdicts].map(([id, verdict]) => ({ id, ...verdict }))
+    return [...applied.judged.verdicts].map(([id, verdict]) => ({ id, order, ...verdict }))
   const reason = reasonToWait(applied)
-  return events.map(({ id }) => ({ id, state: 'waiting', reason }))
+  return order.events.map(({ id }) => ({ id, order, state: 'waiting', reason }))
 }
 
 function reasonToWait(applied: Exclude<Applied, { as: 'judged' }> | undefined): string {
   if (applied?.as === 'refused') return `refused: ${applied.reason.slice(0, 200)}`
+  if (applied?.as === 'repinned') return 'repinned'
   return applied?.as === 'busy' ? 'row_held' : 'not_in_shop'
 }

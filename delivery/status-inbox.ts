@@ -1,3 +1,4 @@
+import type { OrderIdentity } from '../contracts/order-trace.ts'
 import type { StatusEvent, Verdict } from '../contracts/status-rules.ts'
 import type { Client, Pool } from '../runtime/postgres.ts'
 import type { PendingStatuses } from './status-target.ts'
@@ -45,6 +46,8 @@ interface OpenRow {
   currency: string | null
   accepted: boolean
   epoch: number | null
+  gen: number | null
+  traceparent: string | null
 }
 
 /**
@@ -58,16 +61,25 @@ export async function lockOpenStatuses(
 ): Promise<PendingStatuses[]> {
   const { rows } = await client.query<OpenRow>({
     name: 'lock-open-statuses',
-    text: `SELECT s.id, s.order_id, s.status, s.price, s.currency, s.accepted,
-             (SELECT l.status_epoch FROM order_ledger l WHERE l.order_id = s.order_id) AS epoch
-           FROM status_inbox s WHERE s.order_id = ANY($1::text[]) AND s.state IN ('open', 'waiting')
+    // OFFSET 0: a lookup by key for each, whatever the planner thinks of how many there are.
+    text: `SELECT s.id, s.order_id, s.status, s.price, s.currency, s.accepted, l.status_epoch AS epoch, l.gen, l.traceparent
+           FROM status_inbox s LEFT JOIN LATERAL (
+             SELECT o.status_epoch, o.gen, o.traceparent FROM order_ledger o WHERE o.order_id = s.order_id OFFSET 0) l ON true
+           WHERE s.order_id = ANY($1::text[]) AND s.state IN ('open', 'waiting')
            ORDER BY s.order_id, s.id FOR UPDATE OF s`,
     values: [orderIds],
   })
-  const pending = new Map<string, { epoch: number; events: StatusEvent[] }>()
+  const pending = new Map<string, OrderIdentity & { epoch: number; events: StatusEvent[] }>()
   for (const row of rows) {
-    const of = pending.get(row.order_id) ?? { epoch: row.epoch ?? 0, events: [] }
-    pending.set(row.order_id, of)
+    const { order_id: orderId, gen, traceparent, epoch } = row
+    const of = pending.get(orderId) ?? {
+      orderId,
+      gen: gen ?? 0,
+      traceparent,
+      epoch: epoch ?? 0,
+      events: [],
+    }
+    pending.set(orderId, of)
     of.events.push({
       id: Number(row.id),
       status: row.status ?? undefined,
@@ -76,7 +88,7 @@ export async function lockOpenStatuses(
       accepted: row.accepted,
     })
   }
-  return [...pending].map(([orderId, of]) => ({ orderId, ...of }))
+  return [...pending.values()]
 }
 
 // The pause of what waits grows with every try, up to a minute. now() is the begin of the transaction, and so of the try.

@@ -1,16 +1,19 @@
+import type { OrderIdentity } from '../contracts/order-trace.ts'
 import type { Judged, OrderStatusRow, StatusEvent } from '../contracts/status-rules.ts'
 
 /** What is open of one order, in the order of arrival. */
-export interface PendingStatuses {
-  readonly orderId: string
+export interface PendingStatuses extends OrderIdentity {
   readonly epoch: number
   readonly events: readonly StatusEvent[]
 }
 
-/** absent: the target does not have the order yet. busy: somebody else holds its row. refused: the target will not take it. */
+/**
+ * absent: the target does not have the order yet. busy: somebody else holds its row. repinned: under a later epoch its statuses are
+ * CRM's. refused: the target will not take it.
+ */
 export type Applied =
   | { readonly as: 'judged'; readonly judged: Judged }
-  | { readonly as: 'absent' | 'busy' }
+  | { readonly as: 'absent' | 'busy' | 'repinned' }
   | { readonly as: 'refused'; readonly reason: string }
 
 /**

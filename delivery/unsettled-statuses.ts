@@ -41,7 +41,7 @@ async function counts(ledger: Pool, which: string): Promise<StatusCount[]> {
     `SELECT state, count(*)::int AS events,
        CASE WHEN ${unsettled} THEN extract(epoch FROM clock_timestamp() - min(received_at))::float8 * 1000 END AS oldest
      FROM status_inbox WHERE ${which} GROUP BY state
-     ORDER BY array_position(ARRAY['open', 'waiting', 'parked', 'applied', 'superseded', 'backward', 'dropped'], state)`,
+     ORDER BY array_position(ARRAY['open', 'waiting', 'parked', 'applied', 'superseded', 'backward', 'dropped', 'handed over'], state)`,
   )
   return rows.map(({ oldest, ...row }) => ({ ...row, oldestMs: oldest ?? undefined }))
 }

@@ -18,6 +18,7 @@ export interface StatusTrip {
   readonly tries: number
 }
 
+const handedOver = 'handed over'
 const keys: readonly string[] = ['order.price_calculated', 'order.status_changed', redriven]
 
 /** Every status of the order in the order of arrival, each on its own: an applier may work on one while the MES tells the next. */
@@ -25,7 +26,9 @@ export function wayBack(messages: readonly BridgeTimes[]): StatusTrip[] {
   return messages
     .filter(({ routingKey }) => keys.includes(routingKey))
     .map((message) => {
-      const { queue, status, price, receivedAt, settledAt, inbox } = message
+      const { queue, status, price, receivedAt, settledAt } = message
+      // What was handed over waited in our inbox, and goes where the order goes now.
+      const inbox = message.inbox?.state === handedOver ? undefined : message.inbox
       const ofMes = queue !== redriven
       const hops: Hop[] = []
       if (ofMes) hops.push(hop(`bridge ${queue}`, receivedAt, settledAt))
