@@ -1,9 +1,14 @@
 import type { DivertedStatus } from '../../delivery/status-inbox.ts'
+import { sharePins } from '../../delivery/status-pins.ts'
 import type { Client, Pool } from '../../runtime/postgres.ts'
+import { inTransaction } from '../../runtime/postgres.ts'
 import { sourceTime } from '../wire/legacy-message.ts'
 import { readMesEvent } from '../wire/mes-event.ts'
+import { isStatus } from './incoming.ts'
 import type { Incoming } from './incoming.ts'
 import { messageKey, recurringKey } from './message-key.ts'
+import { readStatusWays } from './status-paths.ts'
+import type { StatusWay } from './status-paths.ts'
 import { propertiesToJson } from './stored-properties.ts'
 
 export type InboxState = 'received' | 'held' | 'forwarded' | 'suppressed' | 'diverted' | 'parked'
@@ -23,6 +28,8 @@ export interface Settlement {
   readonly reason: string | undefined
 }
 
+const stillDirect = `SELECT l.order_id FROM order_ledger l WHERE l.order_id = ANY($3::text[]) AND l.status_path = 'direct'`
+
 // One look at the clock: a hop that takes no time must not end before it began.
 const insert = (state: 'received' | 'diverted'): string => `
   INSERT INTO bridge_inbox (queue, msg_key, order_id, routing_key, exchange, status, state, body, properties, redelivered, source_at,
@@ -32,11 +39,14 @@ const insert = (state: 'received' | 'diverted'): string => `
   FROM unnest($2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::jsonb[], $9::bool[], $10::timestamptz[])
     WITH ORDINALITY AS i(msg_key, order_id, routing_key, exchange, status, body, properties, redelivered, source_at, n),
     (SELECT clock_timestamp() AS now OFFSET 0) c
+  ${state === 'received' ? '' : `WHERE i.order_id IN (${stillDirect})`}
   ORDER BY i.n
   ON CONFLICT (queue, msg_key) DO NOTHING`
 const insertReceived = `${insert('received')} RETURNING id`
 const insertDiverted = `
-  WITH fresh AS (${insert('diverted')} RETURNING id, msg_key, order_id, source_at, received_at)
+  WITH fresh AS (${insert('diverted')} RETURNING id, msg_key, order_id, source_at, received_at),
+  of_partners AS (
+    INSERT INTO partner_event (id, order_id) SELECT id, order_id FROM fresh WHERE order_id = ANY($14::text[]))
   INSERT INTO status_inbox (id, order_id, status, price, currency, source_at, received_at)
   SELECT f.id, f.order_id, e.status, e.price, e.currency, f.source_at, f.received_at
   FROM fresh f JOIN unnest($2::bytea[], $11::text[], $12::text[], $13::text[]) AS e(msg_key, status, price, currency) ON e.msg_key = f.msg_key
@@ -52,19 +62,40 @@ const read = `
   FROM bridge_inbox i LEFT JOIN bridge b ON b.queue = i.queue
   WHERE i.queue = $1 AND i.msg_key = ANY($2::bytea[])`
 
-/** Stores what arrived and tells, per delivery, what is known of it. On return it is committed. */
+export interface Received {
+  /** Per delivery. */
+  readonly rows: readonly InboxRow[]
+  /** Of the statuses among them, by order: the way that they have to go from now on. */
+  readonly ways: ReadonlyMap<string, StatusWay>
+}
+
+/**
+ * Stores what arrived and tells what is known of it. On return it is committed. A status that may be sent is in the inbox before its
+ * order's pin can change: a repin sees it.
+ */
 export async function receive(
   ledger: Pool,
   queue: string,
   batch: readonly Incoming[],
-): Promise<InboxRow[]> {
+): Promise<Received> {
   const keys = await keysOf(ledger, queue, batch)
-  const { rows: inserted } = await ledger.query<{ id: string }>({
+  const insertion = {
     name: 'bridge-receive',
     text: insertReceived,
     values: columnsOf(queue, keys, batch),
-  })
-  const fresh = new Set(inserted.map(({ id }) => id))
+  }
+  const told = [...new Set(batch.filter(isStatus).flatMap(({ message }) => message?.orderId ?? []))]
+  const { inserted, ways } =
+    told.length === 0
+      ? { inserted: await ledger.query<{ id: string }>(insertion), ways: new Map() }
+      : await inTransaction(ledger, async (client) => {
+          await sharePins(client)
+          return {
+            inserted: await client.query<{ id: string }>(insertion),
+            ways: await readStatusWays(client, queue, told),
+          }
+        })
+  const fresh = new Set(inserted.rows.map(({ id }) => id))
   const { rows } = await ledger.query<{
     id: string
     msg_key: Buffer
@@ -72,32 +103,40 @@ export async function receive(
     ambiguous: boolean
   }>({ name: 'bridge-read', text: read, values: [queue, keys] })
   const byKey = new Map(rows.map((row) => [row.msg_key.toString('hex'), row]))
-  return keys.map((key) => {
-    const row = byKey.get(key.toString('hex'))!
-    return { id: row.id, state: row.state, fresh: fresh.has(row.id), ambiguous: row.ambiguous }
-  })
+  return {
+    rows: keys.map((key) => {
+      const row = byKey.get(key.toString('hex'))!
+      return { id: row.id, state: row.state, fresh: fresh.has(row.id), ambiguous: row.ambiguous }
+    }),
+    ways,
+  }
 }
 
 /**
  * Stores statuses that go no further, settled, with their rows in the status inbox: one commit. Returns the ids of those that
- * were not there before, and undefined for the others, which an earlier delivery has brought.
+ * were not there before, and undefined for the others, which an earlier delivery has brought, or whose orders have been repinned.
  */
 export async function receiveDiverted(
   ledger: Pool,
   queue: string,
   batch: readonly Incoming[],
+  ofPartners: readonly string[],
 ): Promise<(string | undefined)[]> {
   const keys = await keysOf(ledger, queue, batch)
   const events = batch.map(statusOf)
-  const { rows } = await ledger.query<{ id: string; msg_key: Buffer }>({
-    name: 'bridge-divert',
-    text: insertDiverted,
-    values: [
-      ...columnsOf(queue, keys, batch),
-      events.map(({ status }) => status ?? null),
-      events.map(({ price }) => price ?? null),
-      events.map(({ currency }) => currency ?? null),
-    ],
+  const { rows } = await inTransaction(ledger, async (client) => {
+    await sharePins(client)
+    return client.query<{ id: string; msg_key: Buffer }>({
+      name: 'bridge-divert',
+      text: insertDiverted,
+      values: [
+        ...columnsOf(queue, keys, batch),
+        events.map(({ status }) => status ?? null),
+        events.map(({ price }) => price ?? null),
+        events.map(({ currency }) => currency ?? null),
+        ofPartners,
+      ],
+    })
   })
   const fresh = new Map(rows.map(({ id, msg_key: key }) => [key.toString('hex'), id]))
   return keys.map((key) => {
@@ -138,21 +177,20 @@ function keysOf(ledger: Pool, queue: string, batch: readonly Incoming[]): Promis
 }
 
 /**
- * A message with neither id nor time may be sent twice on purpose, so it follows on the last one of the same bytes; only a
- * redelivery is that last one. Such messages must come here one at a time.
+ * A message with neither id nor time may be sent twice on purpose, so it follows on the last one of the same bytes; which
+ * redeliveries are that last one, the sequence tells (redelivered.ts). Such messages must come here one at a time.
  */
 async function keyOf(ledger: Pool, queue: string, incoming: Incoming): Promise<Buffer> {
-  const { delivery, message } = incoming
-  const key = messageKey(delivery, message)
+  const { delivery, message, storedAs } = incoming
+  const key = storedAs ?? messageKey(delivery, message)
   if (key !== undefined) return key
-  const { rows } = await ledger.query<{ id: string; msg_key: Buffer }>(
-    `SELECT id, msg_key FROM bridge_inbox
+  const { rows } = await ledger.query<{ id: string }>(
+    `SELECT id FROM bridge_inbox
      WHERE queue = $1 AND ${message === undefined ? '$2::text IS NULL AND order_id IS NULL' : 'order_id = $2'} AND routing_key = $3 AND body = $4
      ORDER BY id DESC LIMIT 1`,
     [queue, message?.orderId ?? null, delivery.routingKey, delivery.body],
   )
   const [last] = rows
-  if (delivery.redelivered && last !== undefined) return last.msg_key
   return recurringKey(delivery, message, last?.id)
 }
 
@@ -173,6 +211,19 @@ export async function sentBefore(
     [queue, routingKey, orderIds, exceptIds],
   )
   return new Set(rows.map((row) => row.order_id))
+}
+
+/** For the partner intake: what was told of orders of partners, in the transaction that settles it. Repeating it changes nothing. */
+export async function storePartnerEvents(
+  client: Client | Pool,
+  events: readonly { readonly id: string; readonly orderId: string }[],
+): Promise<void> {
+  if (events.length === 0) return
+  await client.query({
+    name: 'store-partner-events',
+    text: `INSERT INTO partner_event (id, order_id) SELECT * FROM unnest($1::bigint[], $2::text[]) ON CONFLICT (id) DO NOTHING`,
+    values: [events.map(({ id }) => id), events.map(({ orderId }) => orderId)],
+  })
 }
 
 export async function settle(client: Client, settlements: readonly Settlement[]): Promise<void> {

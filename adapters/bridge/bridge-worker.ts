@@ -1,14 +1,27 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
+import { logged, messageSpan } from '../../contracts/order-trace.ts'
 import type { Path } from '../../contracts/order.ts'
+import { formatTraceparent } from '../../contracts/trace-context.ts'
+import type { Ring } from '../../delivery/doorbell.ts'
 import { storeStatuses } from '../../delivery/status-inbox.ts'
+import { sharePins } from '../../delivery/status-pins.ts'
+import { traceAccepted } from '../../delivery/trace-accepted.ts'
 import { failpoint } from '../../runtime/failpoint.ts'
 import type { Log } from '../../runtime/log.ts'
 import { inTransaction } from '../../runtime/postgres.ts'
-import type { Pool } from '../../runtime/postgres.ts'
+import type { Client, Pool } from '../../runtime/postgres.ts'
+import { noTracing, type Tracing } from '../../runtime/tracing.ts'
 import type { Consumer, Delivery } from '../broker/port.ts'
-import { receive, receiveDiverted, sentBefore, settle, statusOf } from './bridge-inbox.ts'
-import type { InboxRow, Settlement } from './bridge-inbox.ts'
+import {
+  receive,
+  receiveDiverted,
+  sentBefore,
+  settle,
+  statusOf,
+  storePartnerEvents,
+} from './bridge-inbox.ts'
+import type { InboxRow, Received, Settlement } from './bridge-inbox.ts'
 import type { BridgeSender, OpenedSender } from './bridge-sender.ts'
 import { decide } from './decide.ts'
 import type { Decision } from './decide.ts'
@@ -18,7 +31,10 @@ import type { HeldMessages } from './held-messages.ts'
 import { createdKey, isMarker, isStatus, readDelivery, submittedKey } from './incoming.ts'
 import type { Incoming } from './incoming.ts'
 import { messageKey } from './message-key.ts'
+import { spanOfMessage, traceMessage } from './message-trace.ts'
 import { markDelivered, openBornInMes, pathsOfSubmitted } from './order-paths.ts'
+import type { KnownOrder } from './order-paths.ts'
+import { keysOfRedelivered } from './redelivered.ts'
 import { pinStatusPaths, readStatusPaths } from './status-paths.ts'
 
 /** Since the start of the process. */
@@ -39,15 +55,22 @@ export interface BridgeWorkerOptions {
   readonly sender: BridgeSender
   readonly held: HeldMessages
   readonly counters: BridgeCounters
+  readonly tracing?: Tracing
   /** Called with the orders whose statuses are in the inbox, after the commit. Not awaited: a ring is never a condition. */
-  ring(orders: readonly { readonly orderId: string; readonly gen: number }[]): void
+  ring(orders: readonly Ring[]): void
   readonly log: Log
 }
+
+type StatusPaths = ReadonlyMap<string, KnownOrder<Path | null>>
 
 interface Item {
   readonly incoming: Incoming
   readonly row: InboxRow
   readonly decision: Decision
+  /** undefined: the ledger does not know it. */
+  readonly order: KnownOrder<Path | null> | undefined
+  /** performance.now() */
+  readonly enteredAt: number
 }
 
 interface Settled {
@@ -73,7 +96,12 @@ export class BridgeWorker {
   }
 
   async handle(consumer: Consumer, deliveries: readonly Delivery[]): Promise<void> {
-    for (const batch of batchesOf(deliveries.map(readDelivery))) {
+    const { ledger, queue } = this.#options
+    const incoming = deliveries.map(readDelivery)
+    const stored = await this.#persist(() => keysOfRedelivered(ledger, queue, incoming))
+    if (stored === undefined) return
+    const known = incoming.map((each) => ({ ...each, storedAs: stored.get(each) }))
+    for (const batch of batchesOf(known)) {
       if (this.#signal.aborted) return
       await this.#handleBatch(consumer, batch)
     }
@@ -81,16 +109,19 @@ export class BridgeWorker {
 
   async #handleBatch(consumer: Consumer, batch: readonly Incoming[]): Promise<void> {
     const { ledger, queue, counters } = this.#options
+    const enteredAt = performance.now()
     const paths = await this.#persist(() => this.#statusPathsOf(batch))
     if (paths === undefined) return
-    const others = await this.#divert(consumer, batch, paths)
+    failpoint('bridge.pinned')
+    const others = await this.#divert(consumer, batch, paths, enteredAt)
     if (others === undefined || others.length === 0) return
-    const rows = await this.#persist(() => receive(ledger, queue, others))
-    if (rows === undefined) return
+    const received = await this.#persist(() => receive(ledger, queue, others))
+    if (received === undefined) return
+    const { rows } = received
     counters.received += rows.filter((row) => row.fresh).length
     failpoint('bridge.received')
 
-    const items = await this.#persist(() => this.#decideAll(others, rows, paths))
+    const items = await this.#persist(() => this.#decideAll(others, received, paths, enteredAt))
     if (items === undefined) return
     const onward = items.filter(({ decision }) => decision.act === 'forward')
     const rest = items.filter(({ decision }) => decision.act !== 'forward')
@@ -99,16 +130,19 @@ export class BridgeWorker {
   }
 
   /** Of every order in the batch that the ledger knows and whose submit this is not: the path of its statuses, pinned now if need be. */
-  async #statusPathsOf(batch: readonly Incoming[]): Promise<Map<string, Path | null>> {
+  async #statusPathsOf(batch: readonly Incoming[]): Promise<StatusPaths> {
     const { ledger } = this.#options
     const created = ofKind(batch, createdKey)
     // Before its statuses are looked at: they may be in the same batch.
     if (created.length > 0) await inTransaction(ledger, (client) => openBornInMes(client, created))
     const others = batch.filter(({ delivery }) => delivery.routingKey !== submittedKey)
     const known = await readStatusPaths(ledger, orderIdsOf(others))
-    const undecided = orderIdsOf(batch.filter(isStatus)).filter((id) => known.get(id) === null)
+    const undecided = orderIdsOf(batch.filter(isStatus)).filter(
+      (id) => known.get(id)?.path === null,
+    )
     if (undecided.length > 0) {
-      for (const [id, path] of await pinStatusPaths(ledger, undecided)) known.set(id, path)
+      for (const [id, path] of await pinStatusPaths(ledger, undecided))
+        known.set(id, { ...known.get(id)!, path })
     }
     return known
   }
@@ -120,21 +154,35 @@ export class BridgeWorker {
   async #divert(
     consumer: Consumer,
     batch: readonly Incoming[],
-    paths: ReadonlyMap<string, Path | null>,
+    paths: StatusPaths,
+    enteredAt: number,
   ): Promise<readonly Incoming[] | undefined> {
-    const { ledger, queue, counters } = this.#options
+    const { ledger, queue, counters, tracing = noTracing } = this.#options
+    const orderOf = ({ message }: Incoming) => paths.get(message?.orderId ?? '')
     const direct = batch.filter(
-      (incoming) => isStatus(incoming) && paths.get(incoming.message?.orderId ?? '') === 'direct',
+      (incoming) => isStatus(incoming) && orderOf(incoming)?.path === 'direct',
     )
     if (direct.length === 0) return batch
-    const ids = await this.#persist(() => receiveDiverted(ledger, queue, direct))
+    const ofPartners = [...new Set(direct.map(orderOf))].flatMap((order) =>
+      order?.ofPartner === true ? [order.orderId] : [],
+    )
+    const ids = await this.#persist(() => receiveDiverted(ledger, queue, direct, ofPartners))
     if (ids === undefined) return undefined
     const diverted = direct.filter((_, index) => ids[index] !== undefined)
     if (diverted.length > 0) {
       counters.received += diverted.length
       counters.diverted += diverted.length
       failpoint('bridge.diverted')
-      this.#options.ring(ringsOf(direct, ids))
+      const passed = direct.map((incoming, index) => ({
+        incoming,
+        inboxId: ids[index],
+        order: orderOf(incoming),
+      }))
+      this.#options.ring(this.#ringsOf(passed))
+      for (const { inboxId, ...each } of passed) {
+        if (inboxId !== undefined)
+          traceMessage(tracing, { ...each, inboxId, queue, enteredAt, outcome: 'diverted' })
+      }
       await consumer.ack(diverted.map(({ delivery }) => delivery))
     }
     const done = new Set(diverted)
@@ -143,8 +191,9 @@ export class BridgeWorker {
 
   async #decideAll(
     batch: readonly Incoming[],
-    rows: readonly InboxRow[],
-    statusPaths: ReadonlyMap<string, Path | null>,
+    { rows, ways }: Received,
+    statusPaths: StatusPaths,
+    enteredAt: number,
   ): Promise<Item[]> {
     const { ledger, shop, queue } = this.#options
     const open = batch.filter((_, index) => rows[index]?.state === 'received')
@@ -152,22 +201,27 @@ export class BridgeWorker {
     const created = ofKind(open, createdKey)
     // Their own rows: what is only received says nothing about an earlier message.
     const rowIds = rows.filter((row) => row.state === 'received').map((row) => row.id)
-    const [paths, submittedBefore, createdBefore] = await Promise.all([
+    const [{ known: paths, accepted }, submittedBefore, createdBefore] = await Promise.all([
       pathsOfSubmitted(ledger, shop, submitted),
       sentBefore(ledger, queue, submittedKey, orderIdsOf(submitted), rowIds),
       sentBefore(ledger, queue, createdKey, orderIdsOf(created), rowIds),
     ])
+    traceAccepted(this.#options.tracing, accepted, enteredAt)
     const seen = new Set<string>()
     return batch.map((incoming, index) => {
       const row = rows[index]!
       const orderId = incoming.message?.orderId ?? ''
       // The same message twice in one batch has one row.
-      if (seen.has(row.id)) return { incoming, row, decision: { act: 'acknowledge' } }
+      const order =
+        (isStatus(incoming) ? undefined : paths.get(orderId)) ?? statusPaths.get(orderId)
+      const item = { incoming, row, order, enteredAt }
+      if (seen.has(row.id)) return { ...item, decision: { act: 'acknowledge' } }
       seen.add(row.id)
       const before = incoming.delivery.routingKey === createdKey ? createdBefore : submittedBefore
       const decision = decide(incoming, {
         row,
-        path: (isStatus(incoming) ? statusPaths.get(orderId) : paths.get(orderId)) ?? undefined,
+        path: (isStatus(incoming) ? ways : paths).get(orderId)?.path ?? undefined,
+        behind: ways.get(orderId)?.behind === true,
         sentBefore: before.has(orderId),
         // A submit in the same batch has only just opened the row.
         inLedger: statusPaths.has(orderId) || paths.has(orderId),
@@ -175,7 +229,7 @@ export class BridgeWorker {
       const kind = incoming.delivery.routingKey
       const goesOn = decision.act === 'forward' || decision.act === 'hold'
       if (goesOn && (kind === submittedKey || kind === createdKey)) before.add(orderId)
-      return { incoming, row, decision }
+      return { ...item, decision }
     })
   }
 
@@ -206,16 +260,24 @@ export class BridgeWorker {
     return settled.filter((each) => each !== undefined)
   }
 
-  #forward({ incoming }: Item, { sender }: OpenedSender): Promise<ForwardOutcome> {
-    const { routingKey, body, properties } = incoming.delivery
-    const orderId = incoming.message?.orderId
-    return forward(sender, this.#options.queue, { orderId, routingKey, body, properties })
+  #forward(item: Item, { sender }: OpenedSender): Promise<ForwardOutcome> {
+    const { queue, tracing = noTracing } = this.#options
+    const { delivery, message } = item.incoming
+    const { routingKey, body, properties } = delivery
+    const traceparent =
+      tracing.on && item.order !== undefined
+        ? formatTraceparent(
+            spanOfMessage(item.incoming, item.order, item.row.id, 'forwarded').context,
+          )
+        : undefined
+    const orderId = message?.orderId
+    return forward(sender, queue, { orderId, routingKey, body, properties, traceparent })
   }
 
   /** undefined: it goes again. */
   #settlementOf(item: Item, opened: OpenedSender, outcome: ForwardOutcome): Settled | undefined {
     const { queue, log, held } = this.#options
-    const about = { queue, inboxId: item.row.id }
+    const about = { queue, inboxId: item.row.id, ...(item.order && logged(item.order)) }
     if (outcome.result === 'taken') {
       const reason = item.decision.act === 'forward' ? item.decision.reason : undefined
       return settlement(item, 'forwarded', reason)
@@ -241,30 +303,39 @@ export class BridgeWorker {
     const { ledger } = this.#options
     const open = settled.filter(({ item }) => item.decision.act !== 'acknowledge')
     const taken = open.filter(({ settlement: { state } }) => state === 'forwarded')
-    const diverted = open.filter(({ settlement: { state } }) => state === 'diverted')
     const done = await this.#persist(async () => {
-      if (open.length === 0) return true
-      await inTransaction(ledger, async (client) => {
+      if (open.length === 0) return []
+      return inTransaction(ledger, async (client) => {
+        const settling = await asPinned(client, open)
         await settle(
           client,
-          open.map((each) => each.settlement),
+          settling.map((each) => each.settlement),
         )
         const went = taken.map(({ item }) => item.incoming)
         await markDelivered(client, orderIdsOf(ofKind(went, submittedKey)))
         await storeStatuses(
           client,
-          diverted.map(({ item }) => ({ id: item.row.id, ...statusOf(item.incoming) })),
+          divertedOf(settling).map(({ item }) => ({ id: item.row.id, ...statusOf(item.incoming) })),
         )
+        await storePartnerEvents(
+          client,
+          settling.flatMap(({ item: { order, row } }) =>
+            order?.ofPartner === true ? [{ id: row.id, orderId: order.orderId }] : [],
+          ),
+        )
+        return settling
       })
-      return true
     })
     if (done === undefined) return false
-    this.#count(open)
+    this.#count(done)
     failpoint('bridge.settled')
     this.#options.ring(
-      ringsOf(
-        diverted.map(({ item }) => item.incoming),
-        diverted.map(({ item }) => item.row.id),
+      this.#ringsOf(
+        divertedOf(done).map(({ item: { incoming, order, row } }) => ({
+          incoming,
+          order,
+          inboxId: row.id,
+        })),
       ),
     )
     await consumer.ack(settled.map(({ item }) => item.incoming.delivery))
@@ -272,17 +343,38 @@ export class BridgeWorker {
   }
 
   #count(settled: readonly Settled[]): void {
-    const { counters, queue, log } = this.#options
+    const { counters, queue, log, tracing = noTracing } = this.#options
     for (const {
       item,
       settlement: { id, state, reason },
     } of settled) {
       if (isMarker(item.incoming)) continue
       if (state !== 'received') counters[state] += 1
+      traceMessage(tracing, { ...item, inboxId: id, queue, outcome: state })
       if (reason !== 'unreadable') continue
       counters.unreadable += 1
       log.error('message_unreadable', { queue, inboxId: id })
     }
+  }
+
+  /** One for each order, named by its last event. */
+  #ringsOf(
+    diverted: readonly (Pick<Item, 'incoming' | 'order'> & {
+      readonly inboxId: string | undefined
+    })[],
+  ): Ring[] {
+    const { tracing = noTracing } = this.#options
+    const rings = new Map<string, Ring>()
+    for (const { incoming, order, inboxId } of diverted) {
+      if (incoming.message === undefined || inboxId === undefined) continue
+      const { orderId } = incoming.message
+      const traceparent =
+        tracing.on && order !== undefined
+          ? { traceparent: formatTraceparent(messageSpan(order, inboxId).context) }
+          : {}
+      rings.set(orderId, { orderId, gen: Number(inboxId), ...traceparent })
+    }
+    return [...rings.values()]
   }
 
   /** Repeats a step on our databases until it succeeds; undefined when a stop came first. */
@@ -343,19 +435,23 @@ function orderIdsOf(incoming: readonly Incoming[]): string[] {
   return [...new Set(incoming.flatMap(({ message }) => message?.orderId ?? []))]
 }
 
-/** One for each order, named by its last event. */
-function ringsOf(
-  direct: readonly Incoming[],
-  ids: readonly (string | undefined)[],
-): { orderId: string; gen: number }[] {
-  const last = new Map(
-    direct.flatMap(({ message }, index) =>
-      message === undefined || ids[index] === undefined
-        ? []
-        : [[message.orderId, Number(ids[index])] as const],
-    ),
-  )
-  return [...last].map(([orderId, gen]) => ({ orderId, gen }))
+function divertedOf(settled: readonly Settled[]): Settled[] {
+  return settled.filter(({ settlement: { state } }) => state === 'diverted')
+}
+
+/** What was to be diverted, of orders that have been repinned since it was decided, is held: CRM gets it in its turn. */
+async function asPinned(client: Client, settled: readonly Settled[]): Promise<readonly Settled[]> {
+  const orderIds = orderIdsOf(divertedOf(settled).map(({ item }) => item.incoming))
+  if (orderIds.length === 0) return settled
+  await sharePins(client)
+  const pins = await readStatusPaths(client, orderIds)
+  return settled.map((each) => {
+    const { item, settlement: of } = each
+    const path = pins.get(item.incoming.message?.orderId ?? '')?.path
+    return of.state === 'diverted' && path !== 'direct'
+      ? settlement(item, 'held', 'behind an earlier status')
+      : each
+  })
 }
 
 function withoutSending(item: Item): Settled {

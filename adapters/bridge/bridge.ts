@@ -1,9 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
+import type { Ring } from '../../delivery/doorbell.ts'
 import { service } from '../../runtime/lifecycle.ts'
 import type { Service } from '../../runtime/lifecycle.ts'
 import type { Log } from '../../runtime/log.ts'
 import type { Pool } from '../../runtime/postgres.ts'
+import type { Tracing } from '../../runtime/tracing.ts'
 import type { Broker } from '../broker/port.ts'
 import { bridgeQueue } from '../wire/legacy-topology.ts'
 import { BridgeAttachment } from './bridge-attachment.ts'
@@ -20,7 +22,8 @@ export interface BridgeOptions {
   readonly shop: Pool
   readonly mes: Pool
   readonly settleMs: number
-  ring(orders: readonly { readonly orderId: string; readonly gen: number }[]): void
+  ring(orders: readonly Ring[]): void
+  readonly tracing?: Tracing
   readonly log: Log
 }
 

@@ -20,6 +20,8 @@ export interface Known {
   /** An earlier message of the same kind, another one, went on or is held. */
   readonly sentBefore: boolean
   readonly inLedger: boolean
+  /** A status of the order that came before is held. */
+  readonly behind: boolean
 }
 
 /** The rules of the seam, in order; the first that applies decides. Approvals and closings meet none that stops them. */
@@ -42,6 +44,8 @@ export function decide(incoming: Incoming, known: Known): Decision {
       return { act: 'forward', reason: undefined }
     default:
       if (isStatus(incoming) && known.path === 'direct') return { act: 'divert' }
+      if (isStatus(incoming) && known.behind)
+        return { act: 'hold', reason: 'behind an earlier status' }
       return { act: 'forward', reason: known.inLedger ? undefined : 'unknown_order' }
   }
 }

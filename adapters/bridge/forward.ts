@@ -7,6 +7,8 @@ export interface Forwardable {
   readonly routingKey: string
   readonly body: Buffer
   readonly properties: MessageProperties
+  /** W3C trace context to travel along, where traces are collected. A message that brings its own keeps that. */
+  readonly traceparent?: string | undefined
 }
 
 /** `again`: the broker has it not, or the message may safely come twice. */
@@ -15,17 +17,21 @@ export type ForwardOutcome =
   | { readonly result: 'never'; readonly reason: string }
   | { readonly result: 'unknown' | 'again'; readonly reason: string }
 
-/** Sends the same bytes with the same properties on to the legacy queue; added is the header that names the order. */
+/**
+ * Sends the same bytes with the same properties on to the legacy queue; added is the header that names the order and, where
+ * traces are collected, the one that names its trace.
+ */
 export async function forward(
   sender: Sender,
   queue: string,
   message: Forwardable,
 ): Promise<ForwardOutcome> {
-  const { orderId, routingKey, body, properties } = message
+  const { orderId, routingKey, body, properties, traceparent } = message
+  const traced = traceparent === undefined ? {} : { traceparent }
   const named =
     orderId === undefined
       ? properties
-      : { ...properties, headers: { ...properties.headers, [orderHeader]: orderId } }
+      : { ...properties, headers: { ...traced, ...properties.headers, [orderHeader]: orderId } }
   try {
     await sender.publish({ exchange: forwardExchange(queue), routingKey, body, properties: named })
     return { result: 'taken' }

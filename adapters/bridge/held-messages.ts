@@ -1,7 +1,12 @@
+import { deliverySpan, logged } from '../../contracts/order-trace.ts'
+import { formatTraceparent } from '../../contracts/trace-context.ts'
+import { repinPhase } from '../../delivery/repin-statuses.ts'
 import type { Log } from '../../runtime/log.ts'
 import { inTransaction } from '../../runtime/postgres.ts'
 import type { Pool } from '../../runtime/postgres.ts'
+import { noTracing, type Tracing } from '../../runtime/tracing.ts'
 import type { Broker } from '../broker/port.ts'
+import { eventsToCrm } from '../wire/legacy-topology.ts'
 import { findInMes } from '../wire/mes-orders.ts'
 import { settle } from './bridge-inbox.ts'
 import type { InboxState } from './bridge-inbox.ts'
@@ -20,6 +25,10 @@ interface HeldRow {
   properties: unknown
   waiting: boolean
   age_ms: number
+  /** Why it is held. */
+  because: string | null
+  gen: number | null
+  traceparent: string | null
 }
 
 type HeldOrder = HeldRow & { readonly order_id: string }
@@ -38,6 +47,7 @@ export interface HeldMessagesOptions {
   readonly sender: BridgeSender
   /** What a sender that is gone has left in the network has arrived when this has passed. */
   readonly settleMs: number
+  readonly tracing?: Tracing
   readonly log: Log
 }
 
@@ -70,6 +80,11 @@ export class HeldMessages {
   }
 
   async climb(signal: AbortSignal): Promise<void> {
+    while (await this.#round(signal));
+  }
+
+  /** True when there may be more to send at once. */
+  async #round(signal: AbortSignal): Promise<boolean> {
     const { mes, queue, ledger, sender } = this.#options
     const count = await ledger.query(
       `SELECT FROM bridge_inbox WHERE queue = $1 AND state = 'held' LIMIT 1`,
@@ -78,36 +93,64 @@ export class HeldMessages {
     if (count.rowCount === 0) {
       this.#evidence.clear()
       this.#sentThrough.clear()
-      return
+      return false
     }
     // First the sender, then the rows: what an earlier process has settled before it let go of its sender is seen.
     const opened = await sender.open(signal)
-    if (opened === undefined) return
+    if (opened === undefined) return false
     const rows = await this.#read()
     const found = await findInMes(
       mes,
       rows.flatMap((row) => (mustNotComeTwice(row) ? row.order_id : [])),
     )
-    for (const row of rows) {
-      if (signal.aborted) return
-      if (!mustNotComeTwice(row)) {
-        await this.#sendAgain(row, opened, 'given back by a person')
-      } else if (found.has(row.order_id) || found.has(row.order_id.toLowerCase())) {
+    const others = Map.groupBy(
+      rows.filter((row) => !mustNotComeTwice(row)),
+      (row) => row.order_id ?? row.id,
+    )
+    // All of them are over before anything is thrown: what goes on unwatched would meet the next round.
+    const sent = await Promise.allSettled(
+      [...others.values()].map((ofOrder) => this.#sendInOrder(ofOrder, opened, signal)),
+    )
+    for (const each of sent) if (each.status === 'rejected') throw each.reason
+    for (const row of rows.filter(mustNotComeTwice)) {
+      if (signal.aborted) return false
+      if (found.has(row.order_id) || found.has(row.order_id.toLowerCase())) {
         await this.#settle(row, 'forwarded', 'found in MES')
       } else if (await this.#provedAbsent(row, opened)) {
         await this.#sendAgain(row, opened, 'sent again: proved absent')
       }
     }
     this.#tell(rows)
+    return rows.length === batch && sent.some(isGone) && !signal.aborted
+  }
+
+  /** What has not gone keeps back what came after it. False: nothing has gone. */
+  async #sendInOrder(
+    rows: readonly HeldRow[],
+    opened: OpenedSender,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    let any = false
+    for (const row of rows) {
+      if (signal.aborted) return any
+      if (!(await this.#sendAgain(row, opened, row.because ?? 'given back by a person'))) return any
+      any = true
+    }
+    return any
   }
 
   async #read(): Promise<HeldRow[]> {
     const { rows } = await this.#options.ledger.query<HeldRow>(
-      `SELECT i.id, i.order_id, i.routing_key, i.body, i.properties, coalesce(b.ambiguous_until > clock_timestamp(), false) AS waiting,
-         extract(epoch FROM clock_timestamp() - i.received_at)::float8 * 1000 AS age_ms
-       FROM bridge_inbox i LEFT JOIN bridge b ON b.queue = i.queue
-       WHERE i.queue = $1 AND i.state = 'held' ORDER BY i.id LIMIT ${batch}`,
-      [this.#options.queue],
+      `SELECT i.id, i.order_id, i.routing_key, i.body, i.properties, i.reason AS because, coalesce(b.ambiguous_until > clock_timestamp(), false) AS waiting,
+         extract(epoch FROM clock_timestamp() - i.received_at)::float8 * 1000 AS age_ms,
+         l.gen, l.traceparent
+       FROM bridge_inbox i LEFT JOIN bridge b ON b.queue = i.queue LEFT JOIN LATERAL (
+         SELECT o.gen, o.traceparent FROM order_ledger o WHERE o.order_id = i.order_id OFFSET 0) l ON true
+       WHERE i.queue = $1 AND i.state = 'held' AND NOT EXISTS (
+         -- CRM could not write it: the Shop DB still keeps it off.
+         SELECT FROM handover h WHERE h.order_id = i.order_id AND h.finished_at IS NULL AND h.phase = '${repinPhase}' AND i.queue = $2)
+       ORDER BY i.id LIMIT ${batch}`,
+      [this.#options.queue, eventsToCrm.queue],
     )
     return rows
   }
@@ -125,24 +168,51 @@ export class HeldMessages {
     return false
   }
 
-  async #sendAgain(row: HeldRow, { sender, generation }: OpenedSender, why: string): Promise<void> {
-    const { queue, log } = this.#options
+  /** True when it is settled. */
+  async #sendAgain(
+    row: HeldRow,
+    { sender, generation }: OpenedSender,
+    why: string,
+  ): Promise<boolean> {
+    const { queue, log, tracing = noTracing } = this.#options
+    const enteredAt = performance.now()
+    const span =
+      tracing.on && mustNotComeTwice(row)
+        ? deliverySpan({ orderId: row.order_id, gen: row.gen ?? 0, traceparent: row.traceparent })
+        : undefined
     const outcome = await forward(sender, queue, {
       orderId: row.order_id ?? undefined,
       routingKey: row.routing_key,
       body: row.body,
       properties: propertiesFromJson(row.properties),
+      traceparent: span && formatTraceparent(span.context),
     })
+    if (span !== undefined && outcome.result === 'taken') {
+      tracing.record({
+        name: 'deliver held order',
+        kind: 'producer',
+        ...span,
+        enteredAt,
+        leftAt: performance.now(),
+        attributes: { 'strangler.order.id': row.order_id ?? '', 'strangler.outcome': 'forwarded' },
+      })
+    }
     switch (outcome.result) {
       case 'taken':
-        return this.#settle(row, 'forwarded', why)
+        await this.#settle(row, 'forwarded', why)
+        return true
       case 'never':
-        log.error('message_parked', { queue, inboxId: row.id, reason: outcome.reason })
-        return this.#settle(row, 'parked', outcome.reason)
+        log.error('message_parked', { ...about(queue, row), reason: outcome.reason })
+        await this.#settle(row, 'parked', outcome.reason)
+        return true
       case 'unknown':
-        return this.sentThrough(row.id, generation)
+        this.sentThrough(row.id, generation)
+        return false
       case 'again':
-        log.warn('forward_again', { queue, inboxId: row.id, reason: outcome.reason })
+        log.warn('forward_again', { ...about(queue, row), reason: outcome.reason })
+        return false
+      default:
+        return outcome satisfies never
     }
   }
 
@@ -155,7 +225,7 @@ export class HeldMessages {
     })
     this.#evidence.delete(row.id)
     this.#sentThrough.delete(row.id)
-    log.info('held_settled', { queue, orderId: row.order_id, as: state, reason })
+    log.info('held_settled', { ...about(queue, row), as: state, reason })
   }
 
   #tell(rows: readonly HeldRow[]): void {
@@ -165,12 +235,21 @@ export class HeldMessages {
     this.#options.log.warn('held_for_long', {
       queue: this.#options.queue,
       messages: old.length,
-      oldestOrderId: old[0]!.order_id,
+      ...about(this.#options.queue, old[0]!),
     })
   }
+}
+
+function isGone(each: PromiseSettledResult<boolean>): boolean {
+  return each.status === 'fulfilled' && each.value
 }
 
 /** The MES does not deduplicate an order. Anything else is held only when a person gave it back after it was parked. */
 function mustNotComeTwice(row: HeldRow): row is HeldOrder {
   return row.routing_key === submittedKey && row.order_id !== null
+}
+
+function about(queue: string, row: HeldRow): Record<string, string> {
+  const { id: inboxId, order_id: orderId, traceparent } = row
+  return { queue, inboxId, ...(orderId !== null && logged({ orderId, traceparent })) }
 }

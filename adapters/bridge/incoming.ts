@@ -8,6 +8,8 @@ export interface Incoming {
   readonly delivery: Delivery
   /** undefined: unreadable. */
   readonly message: LegacyMessage | undefined
+  /** It is in the inbox under this key, though nothing in it says so. */
+  readonly storedAs?: Buffer | undefined
 }
 
 /** A message of ours in a queue of ours: what stands before it may also have gone the other way. */

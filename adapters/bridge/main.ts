@@ -1,16 +1,23 @@
+import { ringCounter } from '../../delivery/doorbell-metrics.ts'
+import type { Ring } from '../../delivery/doorbell.ts'
+import { epochLease } from '../../flags/replicas.ts'
 import { integer, optional, readConfig, text, url, withDefault } from '../../runtime/config.ts'
 import { inOrder, service } from '../../runtime/lifecycle.ts'
 import { createLog } from '../../runtime/log.ts'
+import { openMetrics } from '../../runtime/open-metrics.ts'
 import { createPool } from '../../runtime/postgres.ts'
 import { runProcess } from '../../runtime/run-process.ts'
+import { tracingMetrics } from '../../runtime/tracing-metrics.ts'
+import { openTracing } from '../../runtime/tracing.ts'
 import { openBroker } from '../broker/open-broker.ts'
-import { statusesDoorbell } from '../statuses/statuses-doorbell.ts'
+import { statusesDoorbell, statusesQueue } from '../statuses/statuses-doorbell.ts'
 import { legacyLinks } from '../wire/legacy-topology.ts'
+import { bridgeMetrics } from './bridge-metrics.ts'
 import { bridge } from './bridge.ts'
 
 const log = createLog('bridge')
 
-await runProcess(log, () => {
+await runProcess(log, async () => {
   const config = readConfig({
     LEDGER_URL: url('postgres', 'postgresql'),
     SHOP_URL: url('postgres', 'postgresql'),
@@ -30,7 +37,13 @@ await runProcess(log, () => {
     log,
   })
   log.info('bridge_starting', { broker: broker.kind })
-  const bell = statusesDoorbell(config.QUEUE_URL, config.QUEUE_PREFIX, log)
+  const { metrics, listener } = await openMetrics(log)
+  const tracing = await openTracing('strangler-bridge', log)
+  tracingMetrics(metrics, tracing)
+  const rings = ringCounter(metrics)
+  const bell = statusesDoorbell(config.QUEUE_URL, config.QUEUE_PREFIX, log, (outcome, orders) =>
+    rings.add({ queue: statusesQueue, outcome }, orders),
+  )
   const connections = service({
     start: () => Promise.resolve(),
     async stop() {
@@ -39,18 +52,16 @@ await runProcess(log, () => {
       await Promise.all([ledger.end(), shop.end(), mes.end()])
     },
   })
+  // It reads the route in the transaction of every decision, so there is nothing that it would have to stop.
+  const lease = epochLease({ ledger, kind: 'bridge', log })
   const settleMs = config.BRIDGE_SETTLE_MS
-  const bridges = legacyLinks.map(({ queue }) =>
-    bridge({
+  const ring = (orders: readonly Ring[]): void => bell?.ring(orders)
+  const bridges = new Map(
+    legacyLinks.map(({ queue }) => [
       queue,
-      broker,
-      ledger,
-      shop,
-      mes,
-      settleMs,
-      ring: (orders) => bell?.ring(orders),
-      log,
-    }),
+      bridge({ queue, broker, ledger, shop, mes, settleMs, ring, tracing, log }),
+    ]),
   )
-  return inOrder([connections, ...bridges])
+  bridgeMetrics(metrics, bridges)
+  return inOrder([tracing, connections, lease, ...bridges.values(), listener])
 })

@@ -9,7 +9,7 @@ import type { LegacyMessage } from '../wire/legacy-message.ts'
  * undefined = neither is there, so the same bytes may be meant twice; see `recurringKey`.
  */
 export function messageKey(
-  delivery: Delivery,
+  delivery: Pick<Delivery, 'routingKey' | 'body' | 'properties'>,
   message: LegacyMessage | undefined,
 ): Buffer | undefined {
   const { messageId } = delivery.properties

@@ -1,19 +1,38 @@
 import { createHash } from 'node:crypto'
 
+import type { OrderIdentity } from '../../contracts/order-trace.ts'
 import type { Path } from '../../contracts/order.ts'
-import { acceptOrders } from '../../delivery/accept-orders.ts'
+import { acceptOrders, type LedgerEntry } from '../../delivery/accept-orders.ts'
 import type { Client, Pool } from '../../runtime/postgres.ts'
 import { buryUnreadable, loadSubmittedOrders } from '../orders/load-submitted-orders.ts'
+import { orderHeader } from '../wire/legacy-topology.ts'
 import type { Incoming } from './incoming.ts'
 
-async function readPaths(ledger: Pool, orderIds: readonly string[]): Promise<Map<string, Path>> {
+/** An order as the ledger has it, and the path of what a message is about: the order's or, of a status, that of its statuses. */
+export interface KnownOrder<Of extends Path | null = Path> extends OrderIdentity {
+  readonly path: Of
+  /** What is told of it is for the partner intake as well. */
+  readonly ofPartner: boolean
+}
+
+async function readPaths(
+  ledger: Pool,
+  orderIds: readonly string[],
+): Promise<Map<string, KnownOrder>> {
   if (orderIds.length === 0) return new Map()
-  const { rows } = await ledger.query<{ order_id: string; path: Path }>({
+  const { rows } = await ledger.query<KnownOrder>({
     name: 'bridge-paths',
-    text: 'SELECT order_id, path FROM order_ledger WHERE order_id = ANY($1::text[])',
+    text: `SELECT order_id AS "orderId", path, gen, traceparent, origin <> 'shop' AS "ofPartner"
+           FROM order_ledger WHERE order_id = ANY($1::text[])`,
     values: [orderIds],
   })
-  return new Map(rows.map((row) => [row.order_id, row.path]))
+  return new Map(rows.map((row) => [row.orderId, row]))
+}
+
+/** What became of submitted orders: `accepted` are those that the ledger did not know before. */
+interface Submitted {
+  readonly known: Map<string, KnownOrder>
+  readonly accepted: readonly LedgerEntry[]
 }
 
 /**
@@ -25,13 +44,13 @@ export async function pathsOfSubmitted(
   ledger: Pool,
   shop: Pool,
   submitted: readonly Incoming[],
-): Promise<Map<string, Path>> {
+): Promise<Submitted> {
   const orderIds = [...new Set(submitted.flatMap(({ message }) => message?.orderId ?? []))]
   const known = await readPaths(ledger, orderIds)
   const missing = orderIds.filter((id) => !known.has(id))
-  if (missing.length === 0) return known
+  if (missing.length === 0) return { known, accepted: [] }
   const { readable, unreadable } = await loadSubmittedOrders(shop, missing)
-  await acceptOrders(ledger, readable)
+  const captured = await acceptOrders(ledger, readable)
   await buryUnreadable(
     ledger,
     unreadable.filter(({ path }) => path === 'direct'),
@@ -45,24 +64,24 @@ export async function pathsOfSubmitted(
       message !== undefined && missing.includes(message.orderId) && !found.has(message.orderId),
   )
   const decided = new Map(unreadable.map((order) => [order.orderId, order]))
-  await acceptOrders(
+  const uncaptured = await acceptOrders(
     ledger,
     fromCrm.map((incoming) => {
       const identity = identityOf(incoming)
-      const captured = decided.get(identity.orderId)
+      const row = decided.get(identity.orderId)
       return {
         ...identity,
-        ...(captured !== undefined && { origin: 'shop', sourceRef: identity.orderId }),
+        ...(row !== undefined && { origin: 'shop', sourceRef: identity.orderId }),
         path: 'legacy' as const,
-        pathEpoch: captured?.pathEpoch ?? 0,
-        pathReason: captured?.pathReason ?? { rule: 'submitted before the capture' },
+        pathEpoch: row?.pathEpoch ?? 0,
+        pathReason: row?.pathReason ?? { rule: 'submitted before the capture' },
         routingKey: incoming.delivery.routingKey,
         body: incoming.delivery.body,
-        ageMs: captured?.ageMs ?? 0,
+        ageMs: row?.ageMs ?? 0,
       }
     }),
   )
-  return readPaths(ledger, orderIds)
+  return { known: await readPaths(ledger, orderIds), accepted: [...captured, ...uncaptured] }
 }
 
 /** The MES has taken these legacy orders, also those whose captured row could not be read: CRM could. */
@@ -89,15 +108,19 @@ function insertBornInMes(sourceRef: 'i.source_ref' | 'i.order_id'): string {
 
 /** Partner orders that the MES took over its own API: the ledger learns of them from the message to CRM. */
 export async function openBornInMes(client: Client, created: readonly Incoming[]): Promise<void> {
-  if (created.length === 0) return
-  const identities = created.map(identityOf)
+  // Of one that the intake has accepted the row is its relay's to make, and the order has not been in the MES.
+  const born = created.filter(
+    ({ delivery }) => delivery.properties.headers?.[orderHeader] === undefined,
+  )
+  if (born.length === 0) return
+  const identities = born.map(identityOf)
   const values = [
     identities.map(({ orderId }) => orderId),
     identities.map(({ origin }) => origin),
     identities.map(({ sourceRef }) => sourceRef),
-    created.map(({ delivery }) => delivery.routingKey),
-    created.map(({ delivery }) => delivery.body),
-    created.map(({ delivery }) => createHash('sha256').update(delivery.body).digest()),
+    born.map(({ delivery }) => delivery.routingKey),
+    born.map(({ delivery }) => delivery.body),
+    born.map(({ delivery }) => createHash('sha256').update(delivery.body).digest()),
   ]
   await client.query(insertBornInMes('i.source_ref'), values)
   // The MES takes one external id twice, as two orders; each has its row.

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
 import { StranglerError } from '../../contracts/errors.ts'
+import { repinPhase, statusesToCome } from '../../delivery/repin-statuses.ts'
 import type { Pool } from '../../runtime/postgres.ts'
 import type { Broker } from '../broker/port.ts'
 import { bridgeQueue, eventsToCrm, ordersToMes } from '../wire/legacy-topology.ts'
@@ -94,6 +95,8 @@ interface Need {
   /** Counts the orders that are not done with the bridge. */
   readonly open: string
   readonly says: string
+  /** What helps once the phase is rolled back. */
+  readonly orElse?: string
 }
 
 const needs: Readonly<Record<string, Need>> = {
@@ -106,9 +109,10 @@ const needs: Readonly<Record<string, Need>> = {
   // A status that goes to CRM past the bridge does not stick: the fence holds CRM off an order whose statuses are direct.
   [eventsToCrm.queue]: {
     phase: 'statuses-direct',
-    open: `SELECT count(*) FROM order_ledger l WHERE l.status_path = 'direct' AND NOT EXISTS (
-             SELECT FROM status_inbox s WHERE s.order_id = l.order_id AND s.status = 'SHIPPED' AND s.state NOT IN ('open', 'waiting', 'parked'))`,
+    open: `SELECT (SELECT count(*) FROM order_ledger l WHERE ${statusesToCome.direct})
+           + (SELECT count(*) FROM handover WHERE phase = '${repinPhase}' AND finished_at IS NULL)`,
     says: 'with statuses still to come',
+    orElse: 'what will never be shipped goes back to CRM by "strangler repin all", or one by one',
   },
 }
 
@@ -121,8 +125,10 @@ async function refuseWhileNeeded(ledger: Pool, queue: string): Promise<void> {
   )
   const { share, open } = rows[0]!
   if (share === 0 && Number(open) === 0) return
+  const help =
+    share > 0 || need.orElse === undefined ? `roll ${need.phase} back first` : need.orElse
   throw new StranglerError(
     'refused',
-    `direct orders need it: share ${share / 100} %, ${open} ${need.says}; roll ${need.phase} back first`,
+    `direct orders need it: share ${share / 100} %, ${open} ${need.says}; ${help}`,
   )
 }

@@ -1,16 +1,12 @@
-import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 
-import pg from 'pg'
-
 import { spawnNode } from '../../estate/child-process.ts'
 import type { NodeProcess } from '../../estate/child-process.ts'
-import { startEmbeddedPostgres } from '../../estate/embedded-postgres.ts'
 import type { EmbeddedPostgres } from '../../estate/embedded-postgres.ts'
-import { withClient } from '../../estate/postgres-server.ts'
 import { startPrivateRabbitmq } from '../../estate/private-rabbitmq.ts'
 import type { PrivateRabbitmq } from '../../estate/private-rabbitmq.ts'
+import { startProvisionedPostgres } from '../../estate/provisioned-postgres.ts'
 import type { Log } from '../../runtime/log.ts'
 import { createPool } from '../../runtime/postgres.ts'
 import type { Pool } from '../../runtime/postgres.ts'
@@ -34,27 +30,9 @@ export interface TestBed {
 }
 
 export async function startTestBed(kind: Broker['kind']): Promise<TestBed> {
-  const postgres = await startEmbeddedPostgres()
+  const postgres = await startProvisionedPostgres()
   const rabbitmq = kind === 'rabbitmq' ? await startPrivateRabbitmq() : undefined
-  await postgres.createRole('crm')
-  const brokerUrl =
-    rabbitmq?.url ?? (await makeDatabase(postgres, 'broker', ['legacy/broker/schema.sql']))
-  await makeDatabase(postgres, 'ledger', [
-    'migrations/strangler/001_ledger.sql',
-    'migrations/strangler/002_statuses_direct.sql',
-  ])
-  await makeDatabase(postgres, 'shop', [
-    'legacy/shop/schema.sql',
-    'migrations/shop/001_orders_direct.sql',
-    'migrations/shop/002_statuses_direct.sql',
-  ])
-  await makeDatabase(postgres, 'mes', ['legacy/mes/schema.sql', 'migrations/mes/001_reader.sql'])
-  await postgres.createRole('bridge_login')
-  await postgres.createRole('operator_login')
-  await withClient(postgres.url, async (client) => {
-    await client.query('GRANT strangler_bridge, strangler_mes_reader TO bridge_login')
-    await client.query('GRANT strangler_operator TO operator_login')
-  })
+  const brokerUrl = rabbitmq?.url ?? postgres.urlFor('broker')
   const broker = openBroker(brokerUrl, {
     managementUrl: rabbitmq?.managementUrl,
     log: quiet,
@@ -99,21 +77,6 @@ export async function startTestBed(kind: Broker['kind']): Promise<TestBed> {
       await postgres.stop()
     },
   }
-}
-
-async function makeDatabase(
-  postgres: EmbeddedPostgres,
-  name: string,
-  files: string[],
-): Promise<string> {
-  const url = await postgres.createDatabase(name)
-  const client = new pg.Client({ connectionString: url })
-  await client.connect()
-  for (const file of files) {
-    await client.query(readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8'))
-  }
-  await client.end()
-  return url
 }
 
 /**

@@ -11,6 +11,8 @@ export interface AmqpConnection {
   readonly alive: boolean
   /** The broker has stopped reading because of an alarm of its own (memory, disk). */
   readonly blocked: boolean
+  /** performance.now() when the last alarm ended; undefined when there was none. */
+  readonly unblockedAt: number | undefined
   readonly user: string
   onLost(listener: (reason: string) => void): void
   /** A lost channel ends only itself; its promises reject. */
@@ -42,6 +44,7 @@ export async function openAmqpConnection(
   })
   let alive = true
   let blocked = false
+  let unblockedAt: number | undefined
   const listeners: ((reason: string) => void)[] = []
   const { promise: ended, resolve: end } = Promise.withResolvers<void>()
   const lost = (reason: string): void => {
@@ -59,6 +62,7 @@ export async function openAmqpConnection(
   })
   model.on('unblocked', () => {
     blocked = false
+    unblockedAt = performance.now()
     log.info('broker_unblocked', { connection: name })
   })
   const watched = <Opened extends Channel>(channel: Opened): Opened => {
@@ -73,6 +77,9 @@ export async function openAmqpConnection(
     },
     get blocked() {
       return blocked
+    },
+    get unblockedAt() {
+      return unblockedAt
     },
     user: target.username === '' ? 'guest' : decodeURIComponent(target.username),
     onLost(listener) {

@@ -5,6 +5,7 @@ import type { Log } from '../../runtime/log.ts'
 import { openAmqpConnection, replyCode } from './amqp-connection.ts'
 import type { AmqpConnection } from './amqp-connection.ts'
 import { toWire } from './amqp-properties.ts'
+import { confirmOverdue } from './confirm-overdue.ts'
 import type { Message, MessageProperties, Sender } from './port.ts'
 import { checkSenderName, senderInUse } from './sender-name.ts'
 
@@ -189,9 +190,11 @@ export class AmqpSender implements Sender {
 
   #checkAge(confirmTimeoutMs: number): void {
     const [oldest] = this.#unconfirmed
-    // An alarm may last; the broker says so, and the messages wait in its socket.
-    if (oldest === undefined || this.#connection.blocked) return
-    if (performance.now() - oldest.sentAt > confirmTimeoutMs) this.#lose('no confirm in time')
+    if (oldest === undefined) return
+    const { blocked, unblockedAt } = this.#connection
+    const awaited = { sentAt: oldest.sentAt, blocked, unblockedAt }
+    if (confirmOverdue(awaited, performance.now(), confirmTimeoutMs))
+      this.#lose('no confirm in time')
   }
 
   #lose(reason: string): void {

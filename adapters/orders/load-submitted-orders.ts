@@ -78,19 +78,23 @@ export async function loadSubmittedOrders(
   return readRows(rows)
 }
 
-/** Gives each its ledger row, on the path that was decided, but dead from the first: a person must look. */
+/**
+ * Gives each its ledger row, on the path that was decided, but dead from the first: a person must look. Returns the trace
+ * contexts of those that were new and had one.
+ */
 export async function buryUnreadable(
   ledger: Pool | Client,
   orders: readonly UnreadableOrder[],
-): Promise<void> {
-  if (orders.length === 0) return
-  await ledger.query(
-    `INSERT INTO order_ledger (order_id, origin, source_ref, path, path_epoch, path_reason, state, dead_reason, routing_key, body, body_sha256, submitted_at)
+): Promise<Map<string, string>> {
+  if (orders.length === 0) return new Map()
+  const { rows } = await ledger.query<{ order_id: string; traceparent: string | null }>(
+    `INSERT INTO order_ledger (order_id, origin, source_ref, path, path_epoch, path_reason, state, dead_reason, routing_key, body, body_sha256, submitted_at, traceparent)
      SELECT i.order_id, 'shop', i.order_id, i.path, i.path_epoch, i.path_reason, 'dead', i.dead_reason, $7, ''::bytea, sha256(''::bytea),
-            clock_timestamp() - i.age_ms * interval '1 millisecond'
+            clock_timestamp() - i.age_ms * interval '1 millisecond',
+            (SELECT t.traceparent FROM submit_trace t WHERE t.order_id = i.order_id)
      FROM unnest($1::text[], $2::text[], $3::int[], $4::jsonb[], $5::jsonb[], $6::float8[])
        AS i(order_id, path, path_epoch, path_reason, dead_reason, age_ms)
-     ON CONFLICT DO NOTHING`,
+     ON CONFLICT DO NOTHING RETURNING order_id, traceparent`,
     [
       orders.map((order) => order.orderId),
       orders.map((order) => order.path),
@@ -102,6 +106,11 @@ export async function buryUnreadable(
       orders.map((order) => order.ageMs),
       orderSubmittedKey,
     ],
+  )
+  return new Map(
+    rows.flatMap(({ order_id: orderId, traceparent }) =>
+      traceparent === null ? [] : [[orderId, traceparent]],
+    ),
   )
 }
 

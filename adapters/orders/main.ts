@@ -1,20 +1,34 @@
 import { StranglerError } from '../../contracts/errors.ts'
+import { courierMetrics } from '../../delivery/courier-metrics.ts'
 import { courierSupervisor } from '../../delivery/courier-supervisor.ts'
+import { CourierTally } from '../../delivery/courier-tally.ts'
 import { Courier } from '../../delivery/courier.ts'
-import { Doorbell, doorbellKind, listenToDoorbell } from '../../delivery/doorbell.ts'
+import { ringCounter } from '../../delivery/doorbell-metrics.ts'
+import { doorbellKind, type DoorbellOptions, listenToDoorbell } from '../../delivery/doorbell.ts'
 import { InDoubtLadder } from '../../delivery/in-doubt-ladder.ts'
 import { LedgerClaims } from '../../delivery/ledger-claims.ts'
+import { ledgerMetrics } from '../../delivery/ledger-metrics.ts'
 import { takeLifeLock } from '../../delivery/life-lock.ts'
+import { relayBell } from '../../delivery/relay-bell.ts'
 import { watch } from '../../delivery/watch.ts'
+import { gates } from '../../flags/gates.ts'
+import { phases } from '../../flags/phases.ts'
+import { epochLease } from '../../flags/replicas.ts'
 import { integer, optional, readConfig, text, url, withDefault } from '../../runtime/config.ts'
 import { inOrder, type Service, service } from '../../runtime/lifecycle.ts'
 import { createLog, type Log } from '../../runtime/log.ts'
-import { createPool, type Pool } from '../../runtime/postgres.ts'
+import { openMetrics } from '../../runtime/open-metrics.ts'
+import { createPool, type Pool, usuallyLostAfterMs } from '../../runtime/postgres.ts'
 import { runProcess } from '../../runtime/run-process.ts'
+import { tracingMetrics } from '../../runtime/tracing-metrics.ts'
+import { openTracing } from '../../runtime/tracing.ts'
 import { openBroker } from '../broker/open-broker.ts'
-import { forwardExchange, ordersToMes } from '../wire/legacy-topology.ts'
+import { forwardExchange, legacyLinks, ordersToMes } from '../wire/legacy-topology.ts'
 import { mesQueueEvidence, mesQueueSink } from './mes-queue-sink.ts'
+import { queueDepths } from './queue-depths.ts'
+import { relayMetrics } from './relay-metrics.ts'
 import { shopRelay } from './relay.ts'
+import { watchMetrics } from './watch-metrics.ts'
 
 /**
  * The processes of the direct way, by role:
@@ -36,6 +50,9 @@ const brokerUrl = {
   AMQP_MANAGEMENT_URL: optional(url('http', 'https')),
 }
 const killPeriod = { KILL_PERIOD_MS: withDefault(integer({ min: 200, max: 600_000 }), 3000) }
+const lost = {
+  LOST_AFTER_MS: withDefault(integer({ min: 100, max: 3_600_000 }), usuallyLostAfterMs),
+}
 const doorbellQueue = 'orders'
 const closing = (pool: Pool): Service =>
   service({ start: () => Promise.resolve(), stop: () => pool.end() })
@@ -58,61 +75,82 @@ await runProcess(log, () => {
   }
 })
 
-function relay(relayLog: Log): Service {
+async function relay(relayLog: Log): Promise<Service> {
   const config = readConfig({
     ...ledgerUrl,
+    ...lost,
     ...doorbellUrl,
     SHOP_URL: url('postgres', 'postgresql'),
   })
-  const ledger = createPool(config.LEDGER_URL, { name: 'strangler-relay', log: relayLog })
-  const shop = createPool(config.SHOP_URL, { name: 'strangler-relay', max: 2, log: relayLog })
-  const doorbell =
-    config.QUEUE_URL === undefined ? undefined : new Doorbell(doorbellOptions(config, relayLog))
-  let ringing = Promise.resolve()
-  const bell = service({
-    start: () => Promise.resolve(),
-    async stop() {
-      await ringing
-      await doorbell?.close()
-    },
+  const lostAfterMs = config.LOST_AFTER_MS
+  const ledger = createPool(config.LEDGER_URL, {
+    name: 'strangler-relay',
+    lostAfterMs,
+    log: relayLog,
   })
+  // One that is frozen in the middle of a batch must not keep its rows from another relay, nor a flip from being complete.
+  const shop = createPool(config.SHOP_URL, {
+    name: 'strangler-relay',
+    max: 2,
+    idleInTransactionMs: 5000,
+    lostAfterMs,
+    log: relayLog,
+  })
+  const { metrics, listener } = await openMetrics(relayLog)
+  const tracing = await openTracing('strangler-relay', relayLog)
+  tracingMetrics(metrics, tracing)
+  const rings = ringCounter(metrics)
+  const bell = relayBell(
+    config.QUEUE_URL === undefined
+      ? undefined
+      : {
+          ...doorbellOptions(config, relayLog),
+          onRung: (outcome, orders) => rings.add({ queue: doorbellQueue, outcome }, orders),
+        },
+    tracing.on,
+    relayLog,
+  )
+  const lease = epochLease({ ledger, kind: 'relay', log: relayLog })
   return inOrder([
+    tracing,
     closing(ledger),
     closing(shop),
+    lease,
     bell,
     shopRelay({
       shop,
       ledger,
       log: relayLog,
-      ring: (orders) => {
-        if (doorbell === undefined) return
-        ringing = ringing
-          .then(() => doorbell.ring(orders))
-          .catch((error: unknown) =>
-            relayLog.warn('ring_failed', { orders: orders.length, reason: String(error) }),
-          )
-      },
+      mayTake: () => lease.holds(),
+      tracing,
+      onRelayed: relayMetrics(metrics),
+      ring: (orders) => bell.ring(orders),
     }),
+    listener,
   ])
 }
 
-function supervisor(supervisorLog: Log): Service {
+async function supervisor(supervisorLog: Log): Promise<Service> {
   const config = readConfig({
     ...killPeriod,
     COURIER_CHILDREN: withDefault(integer({ min: 1, max: 64 }), 1),
   })
-  return courierSupervisor({
+  const { metrics, listener } = await openMetrics(supervisorLog)
+  const supervised = courierSupervisor({
+    ...courierMetrics(metrics),
     file: import.meta.filename,
     args: ['courier-child'],
     children: config.COURIER_CHILDREN,
     killPeriodMs: config.KILL_PERIOD_MS,
     log: supervisorLog,
   })
+  return inOrder([supervised, listener])
 }
 
 async function courier(courierLog: Log): Promise<Service> {
   const config = readConfig({
     ...ledgerUrl,
+    ...lost,
     ...doorbellUrl,
     ...brokerUrl,
     ...killPeriod,
@@ -122,23 +160,37 @@ async function courier(courierLog: Log): Promise<Service> {
     DOORBELL_LOCK_MS: withDefault(integer({ min: 100, max: 600_000 }), 30_000),
     DOORBELL_STALLED_MS: withDefault(integer({ min: 100, max: 600_000 }), 5000),
   })
-  const ledger = createPool(config.LEDGER_URL, { name: 'strangler-courier', log: courierLog })
+  const lostAfterMs = config.LOST_AFTER_MS
+  const ledger = createPool(config.LEDGER_URL, {
+    name: 'strangler-courier',
+    lostAfterMs,
+    log: courierLog,
+  })
   const broker = openBroker(config.BROKER_URL, {
     managementUrl: config.AMQP_MANAGEMENT_URL,
     log: courierLog,
   })
   const exchange = forwardExchange(ordersToMes.queue)
-  const life = await takeLifeLock(config.LEDGER_URL, (reason) => {
-    courierLog.error('life_lock_lost', { reason })
-    // At once, without draining: somebody may already hold our death certificate.
-    process.kill(process.pid, 'SIGKILL')
-  })
-  const beat = setInterval(() => process.send?.({ type: 'beat' }), config.KILL_PERIOD_MS / 6)
+  const life = await takeLifeLock(
+    config.LEDGER_URL,
+    (reason) => {
+      courierLog.error('life_lock_lost', { reason })
+      // At once, without draining: somebody may already hold our death certificate.
+      process.kill(process.pid, 'SIGKILL')
+    },
+    lostAfterMs,
+  )
+  const tracing = await openTracing('strangler-courier', courierLog)
+  const tally = new CourierTally()
+  const tell = (): void => {
+    process.send?.(tally.beat(carrier.breaker, tracing.numbers()))
+  }
+  const lease = epochLease({ ledger, kind: 'courier', log: courierLog })
   const queueUrl = config.QUEUE_URL
   const carrier = new Courier({
     ownerId: life.ownerId,
     claims: new LedgerClaims(ledger, life.ownerId),
-    sink: mesQueueSink(broker, { exchange, queue: ordersToMes.queue }),
+    sink: mesQueueSink(broker, { exchange, queue: ordersToMes.queue, traced: tracing.on }),
     listen:
       queueUrl === undefined
         ? undefined
@@ -155,7 +207,11 @@ async function courier(courierLog: Log): Promise<Service> {
     quietMs: config.QUIET_MS,
     probeEveryMs: config.PROBE_MS,
     maxInHand: config.MAX_IN_HAND,
+    mayTake: () => lease.holds(),
+    tracing,
+    onSent: (outcome) => tally.count(outcome),
   })
+  const beat = setInterval(tell, config.KILL_PERIOD_MS / 6)
   courierLog.info('courier_starting', {
     ownerId: life.ownerId,
     queue: queueUrl === undefined ? 'none: the ledger is polled' : doorbellKind(queueUrl),
@@ -165,16 +221,18 @@ async function courier(courierLog: Log): Promise<Service> {
     start: () => Promise.resolve(),
     async stop() {
       clearInterval(beat)
+      tell()
       await life.release()
     },
   })
   const brokerService = service({ start: () => Promise.resolve(), stop: () => broker.close() })
-  return inOrder([lifeService, closing(ledger), brokerService, carrier])
+  return inOrder([lifeService, tracing, closing(ledger), brokerService, lease, carrier])
 }
 
-function watcher(watchLog: Log): Service {
+async function watcher(watchLog: Log): Promise<Service> {
   const config = readConfig({
     ...ledgerUrl,
+    ...lost,
     ...brokerUrl,
     ...killPeriod,
     MES_URL: url('postgres', 'postgresql'),
@@ -186,8 +244,10 @@ function watcher(watchLog: Log): Service {
       `SETTLE_MS expected to be at least KILL_PERIOD_MS (${config.KILL_PERIOD_MS}), got ${config.SETTLE_MS}`,
     )
   }
-  const ledger = createPool(config.LEDGER_URL, { name: 'strangler-watch', log: watchLog })
-  const mes = createPool(config.MES_URL, { name: 'strangler-watch', max: 2, log: watchLog })
+  const lostAfterMs = config.LOST_AFTER_MS
+  const name = 'strangler-watch'
+  const ledger = createPool(config.LEDGER_URL, { name, lostAfterMs, log: watchLog })
+  const mes = createPool(config.MES_URL, { name, max: 2, lostAfterMs, log: watchLog })
   const broker = openBroker(config.BROKER_URL, {
     managementUrl: config.AMQP_MANAGEMENT_URL,
     log: watchLog,
@@ -199,18 +259,42 @@ function watcher(watchLog: Log): Service {
     log: watchLog,
   })
   const brokerService = service({ start: () => Promise.resolve(), stop: () => broker.close() })
+  const { metrics, listener } = await openMetrics(watchLog)
+  const scraped = createPool(config.LEDGER_URL, {
+    name: 'strangler-metrics',
+    max: 2,
+    answerWithinMs: 5000,
+    log: watchLog,
+  })
+  const queues = legacyLinks.map(({ queue }) => queue)
+  ledgerMetrics(metrics, {
+    ledger: scraped,
+    phases: phases.map(({ id }) => id),
+    gates: gates.map(({ id }) => id),
+    queues,
+    depths: () => queueDepths(broker, queues),
+    log: watchLog,
+  })
   return inOrder([
     closing(ledger),
+    closing(scraped),
     closing(mes),
     brokerService,
-    watch({ ledger, ladder, killPeriodMs: config.KILL_PERIOD_MS, log: watchLog }),
+    watch({
+      ledger,
+      ladder,
+      killPeriodMs: config.KILL_PERIOD_MS,
+      onRound: watchMetrics(metrics),
+      log: watchLog,
+    }),
+    listener,
   ])
 }
 
 function doorbellOptions(
   config: { readonly QUEUE_URL: string | undefined; readonly QUEUE_PREFIX: string | undefined },
   forLog: Log,
-): { url: string; queue: string; prefix?: string; log: Log } {
+): DoorbellOptions {
   const { QUEUE_URL: queueUrl, QUEUE_PREFIX: prefix } = config
   if (queueUrl === undefined)
     throw new StranglerError('invalid_configuration', 'QUEUE_URL is not set')

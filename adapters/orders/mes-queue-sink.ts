@@ -1,3 +1,5 @@
+import { deliverySpan } from '../../contracts/order-trace.ts'
+import { formatTraceparent } from '../../contracts/trace-context.ts'
 import type { ClaimedOrder } from '../../delivery/ledger-claims.ts'
 import type { Evidence, Sink } from '../../delivery/sink.ts'
 import type { Pool } from '../../runtime/postgres.ts'
@@ -9,9 +11,14 @@ interface MesQueue {
   /** The exchange that leads to the MES queue past our own bridge: CRM's exchange would lead back into it. */
   readonly exchange: string
   readonly queue: string
+  /** Each message carries its W3C trace context. */
+  readonly traced: boolean
 }
 
-/** Delivers into the MES queue what CRM would have sent, plus the order's id as message id and header. */
+/**
+ * Delivers into the MES queue what CRM would have sent, plus the order's id as message id and header and, where traces are
+ * collected, the header `traceparent`: a MES that knows it continues the trace, any other takes no notice of a header.
+ */
 export function mesQueueSink(broker: Broker, target: MesQueue): Sink {
   return {
     async connect(name) {
@@ -32,7 +39,7 @@ export function mesQueueSink(broker: Broker, target: MesQueue): Sink {
             exchange: target.exchange,
             routingKey: order.routingKey,
             body: order.body,
-            properties: propertiesOf(order),
+            properties: propertiesOf(order, target.traced),
           }),
         close: () => sender.close(),
       }
@@ -40,13 +47,17 @@ export function mesQueueSink(broker: Broker, target: MesQueue): Sink {
   }
 }
 
-function propertiesOf(order: ClaimedOrder): MessageProperties {
+function propertiesOf(order: ClaimedOrder, traced: boolean): MessageProperties {
   // A message id is an AMQP short string, 255 bytes at most; the header has no such limit.
   const named = Buffer.byteLength(order.orderId) <= 255 ? { messageId: order.orderId } : {}
   return {
     ...crmProperties,
     ...named,
-    headers: { ...crmProperties.headers, 'x-strangler-order': order.orderId },
+    headers: {
+      ...crmProperties.headers,
+      'x-strangler-order': order.orderId,
+      ...(traced && { traceparent: formatTraceparent(deliverySpan(order).context) }),
+    },
   }
 }
 

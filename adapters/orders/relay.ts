@@ -1,9 +1,12 @@
+import { logged } from '../../contracts/order-trace.ts'
 import { acceptOrders, type LedgerEntry } from '../../delivery/accept-orders.ts'
+import { traceAccepted } from '../../delivery/trace-accepted.ts'
 import { failpoint } from '../../runtime/failpoint.ts'
 import type { Service } from '../../runtime/lifecycle.ts'
 import type { Log } from '../../runtime/log.ts'
 import { pollLoop } from '../../runtime/poll-loop.ts'
 import { inTransaction, type Pool } from '../../runtime/postgres.ts'
+import type { Tracing } from '../../runtime/tracing.ts'
 import { buryUnreadable, takeUnrelayed } from './load-submitted-orders.ts'
 
 interface RelayOptions {
@@ -11,8 +14,20 @@ interface RelayOptions {
   readonly ledger: Pool
   /** Called with the new direct orders after the ledger has committed them. Not awaited: a ring is never a condition. */
   ring(orders: readonly LedgerEntry[]): void
+  /** False: this process may be behind the epoch, and takes up nothing. */
+  readonly mayTake: () => boolean
   readonly log: Log
   readonly batch?: number
+  readonly tracing?: Tracing
+  /** Told of what each batch held: `known` were in the ledger already. */
+  onRelayed?(batch: RelayedBatch): void
+}
+
+export interface RelayedBatch {
+  readonly direct: number
+  readonly legacy: number
+  readonly known: number
+  readonly unreadable: number
 }
 
 /**
@@ -27,20 +42,23 @@ export function shopRelay(options: RelayOptions): Service {
     log: options.log,
     idleMs: () => 20,
     work: async () => {
+      if (!options.mayTake()) return false
       // Most rounds find nothing, and then cost the Shop DB one statement and no transaction.
       const { rows } = await options.shop.query<{ waiting: boolean }>(
         'SELECT EXISTS (SELECT FROM strangler.outbox WHERE relayed_at IS NULL) AS waiting /* poll */',
       )
       if (rows[0]?.waiting !== true) return false
       return inTransaction(options.shop, async (shop) => {
+        const enteredAt = performance.now()
         const { readable, unreadable } = await takeUnrelayed(shop, batch)
         const taken = [...readable, ...unreadable]
         if (taken.length === 0) return false
         failpoint('relay.taken')
         const accepted = await acceptOrders(options.ledger, readable)
-        await buryUnreadable(options.ledger, unreadable)
+        const buried = await buryUnreadable(options.ledger, unreadable)
         for (const { orderId, unreadable: detail } of unreadable) {
-          options.log.error('order_unreadable', { orderId, detail })
+          const traceparent = buried.get(orderId) ?? null
+          options.log.error('order_unreadable', { ...logged({ orderId, traceparent }), detail })
         }
         failpoint('relay.accepted')
         await shop.query({
@@ -48,8 +66,16 @@ export function shopRelay(options: RelayOptions): Service {
           text: 'UPDATE strangler.outbox SET relayed_at = clock_timestamp() WHERE id = ANY($1::bigint[])',
           values: [taken.map(({ outboxId }) => outboxId)],
         })
-        options.ring(accepted.filter((order) => order.path === 'direct'))
+        const direct = accepted.filter((order) => order.path === 'direct')
+        options.ring(direct)
         failpoint('relay.rung')
+        options.onRelayed?.({
+          direct: direct.length,
+          legacy: accepted.length - direct.length,
+          known: readable.length - accepted.length,
+          unreadable: unreadable.length,
+        })
+        traceAccepted(options.tracing, accepted, enteredAt)
         return taken.length === batch
       })
     },

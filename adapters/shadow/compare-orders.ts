@@ -1,5 +1,5 @@
-import { bookComparison } from '../../delivery/parity-book.ts'
-import type { ComparedMessage } from '../../delivery/parity-book.ts'
+import { bookComparison, tally } from '../../delivery/parity-book.ts'
+import type { Compared, ComparedMessage } from '../../delivery/parity-book.ts'
 import { inTransaction, type Pool } from '../../runtime/postgres.ts'
 import { propertiesFromJson } from '../bridge/stored-properties.ts'
 import { compareSubmitted } from '../wire/compare-submitted.ts'
@@ -26,7 +26,10 @@ interface Row {
  * against the one that CRM sent. An order that was submitted before the capture has none of ours. Returns whether there may be
  * more to do at once.
  */
-export async function compareOrders(ledger: Pool): Promise<boolean> {
+export async function compareOrders(
+  ledger: Pool,
+  onCompared?: (compared: Compared) => void,
+): Promise<boolean> {
   const { rows } = await ledger.query<Row>({
     name: 'orders-to-compare',
     text: `SELECT i.id, i.order_id, i.routing_key, i.body, i.properties, l.model_sha256 IS NOT NULL AS made_by_us,
@@ -37,13 +40,13 @@ export async function compareOrders(ledger: Pool): Promise<boolean> {
     values: [batch],
   })
   const [captured, skipped] = [rows.filter((row) => row.captured), rows.filter(isUncaptured)]
-  await inTransaction(ledger, (client) =>
-    bookComparison(client, phase, {
-      compared: captured.map(compare),
-      unasked: [],
-      skipped: skipped.map(({ id }) => id),
-    }),
-  )
+  const comparison = {
+    compared: captured.map(compare),
+    unasked: [],
+    skipped: skipped.map(({ id }) => id),
+  }
+  await inTransaction(ledger, (client) => bookComparison(client, phase, comparison))
+  onCompared?.(tally(comparison))
   return rows.length === batch
 }
 

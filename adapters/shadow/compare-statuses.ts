@@ -1,4 +1,5 @@
-import { bookComparison } from '../../delivery/parity-book.ts'
+import { bookComparison, tally } from '../../delivery/parity-book.ts'
+import type { Compared } from '../../delivery/parity-book.ts'
 import { failpoint } from '../../runtime/failpoint.ts'
 import { inTransaction, type Pool } from '../../runtime/postgres.ts'
 import { eventsToCrm } from '../wire/legacy-topology.ts'
@@ -14,6 +15,7 @@ interface CompareStatuses {
   readonly shop: Pool
   /** For so long a write of CRM may be late. */
   readonly graceMs: number
+  readonly onCompared?: (compared: Compared) => void
 }
 
 const phase = 'statuses-direct'
@@ -42,6 +44,7 @@ export async function compareStatuses({
   ledger,
   shop,
   graceMs,
+  onCompared,
 }: CompareStatuses): Promise<boolean> {
   const written = await ordersWritten(shop, batch)
   const { rows } = await ledger.query<{ order_id: string }>({
@@ -67,13 +70,13 @@ export async function compareStatuses({
   )
   const compared = paired.flatMap((each) => each.compared)
   const done = paired.flatMap((each) => each.done)
-  await inTransaction(ledger, (client) =>
-    bookComparison(client, phase, {
-      compared,
-      unasked: paired.flatMap((each) => each.unasked),
-      skipped: [],
-    }),
-  )
+  const comparison = {
+    compared,
+    unasked: paired.flatMap((each) => each.unasked),
+    skipped: [],
+  }
+  await inTransaction(ledger, (client) => bookComparison(client, phase, comparison))
+  onCompared?.(tally(comparison))
   failpoint('shadow.booked')
   await deleteCrmWrites(shop, done)
   return compared.length + done.length > 0 && (rows.length === batch || written.length > 0)

@@ -2,10 +2,11 @@ import type { Pool } from '../../runtime/postgres.ts'
 
 const open = `compared_at IS NULL AND state = 'forwarded' AND order_id IS NOT NULL`
 
-/** What the shadow of a phase still has to look at. Word for word the conditions of two partial indexes of `bridge_inbox`. */
+/** What the shadow of a phase still has to look at. Word for word the conditions of three partial indexes of `bridge_inbox`. */
 export const toCompare = {
   'orders-direct': `${open} AND routing_key = 'order.submitted'`,
   'statuses-direct': `${open} AND routing_key IN ('order.price_calculated', 'order.status_changed')`,
+  'partner-intake': `${open} AND routing_key = 'order.created'`,
 } as const
 
 export type ShadowedPhase = keyof typeof toCompare

@@ -1,14 +1,19 @@
 import { StranglerError } from '../../contracts/errors.ts'
 import { doorbellKind, listenToDoorbell } from '../../delivery/doorbell.ts'
 import { StatusApplier } from '../../delivery/status-applier.ts'
+import { epochLease } from '../../flags/replicas.ts'
 import { integer, optional, readConfig, text, url, withDefault } from '../../runtime/config.ts'
 import { inOrder, type Service, service } from '../../runtime/lifecycle.ts'
 import { createLog, type Log } from '../../runtime/log.ts'
+import { openMetrics } from '../../runtime/open-metrics.ts'
 import { createPool, type Pool } from '../../runtime/postgres.ts'
 import { runProcess } from '../../runtime/run-process.ts'
+import { tracingMetrics } from '../../runtime/tracing-metrics.ts'
+import { openTracing } from '../../runtime/tracing.ts'
 import { shadow } from '../shadow/shadow.ts'
 import { shopStatusTarget } from './shop-status-target.ts'
 import { statusesQueue } from './statuses-doorbell.ts'
+import { applierMetrics, shadowMetrics } from './statuses-metrics.ts'
 
 /**
  * The processes of the statuses' direct way, by role:
@@ -39,7 +44,7 @@ await runProcess(log, () => {
   }
 })
 
-function applier(applierLog: Log): Service {
+async function applier(applierLog: Log): Promise<Service> {
   const config = readConfig({
     ...databases,
     QUEUE_URL: optional(url('redis', 'rediss', 'postgres', 'postgresql')),
@@ -66,6 +71,10 @@ function applier(applierLog: Log): Service {
   applierLog.info('applier_starting', {
     queue: queueUrl === undefined ? 'none: the inbox is polled' : doorbellKind(queueUrl),
   })
+  const lease = epochLease({ ledger, kind: 'applier', log: applierLog })
+  const { metrics, listener } = await openMetrics(applierLog)
+  const tracing = await openTracing('strangler-applier', applierLog)
+  tracingMetrics(metrics, tracing)
   const applying = new StatusApplier({
     ledger,
     target: shopStatusTarget(shop),
@@ -84,18 +93,35 @@ function applier(applierLog: Log): Service {
             ),
     log: applierLog,
     quietMs: config.QUIET_MS,
+    mayTake: () => lease.holds(),
+    tracing,
+    onVerdict: applierMetrics(metrics),
   })
-  return inOrder([closing(ledger), closing(shop), applying])
+  return inOrder([tracing, closing(ledger), closing(shop), lease, applying, listener])
 }
 
-function shadowing(shadowLog: Log): Service {
+async function shadowing(shadowLog: Log): Promise<Service> {
   const config = readConfig({
     ...databases,
+    INTAKE_URL: optional(url('postgres', 'postgresql')),
     SHADOW_GRACE_MS: withDefault(integer({ min: 0, max: 86_400_000 }), 60_000),
   })
   const name = 'strangler-shadow'
   const ledger = createPool(config.LEDGER_URL, { name, log: shadowLog })
   const shop = createPool(config.SHOP_URL, { name, max: 1, log: shadowLog })
-  const looking = shadow({ ledger, shop, graceMs: config.SHADOW_GRACE_MS, log: shadowLog })
-  return inOrder([closing(ledger), closing(shop), looking])
+  const intake =
+    config.INTAKE_URL === undefined
+      ? undefined
+      : createPool(config.INTAKE_URL, { name, max: 1, log: shadowLog })
+  const { metrics, listener } = await openMetrics(shadowLog)
+  const looking = shadow({
+    ledger,
+    shop,
+    intake,
+    graceMs: config.SHADOW_GRACE_MS,
+    onCompared: shadowMetrics(metrics),
+    log: shadowLog,
+  })
+  const pools = [ledger, shop, ...(intake === undefined ? [] : [intake])]
+  return inOrder([...pools.map(closing), looking, listener])
 }

@@ -17,6 +17,7 @@ const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 /**
  * The Shop DB. A row that a seller or a customer holds is passed over, so that one open transaction of theirs keeps no other
  * order waiting. The fence is written with the first status, in the same transaction: from then on CRM's late writes do not stick.
+ * It is written before the row: under a fence of a later epoch this applier is one of the past, and nothing is written.
  */
 export function shopStatusTarget(shop: Pool): StatusTarget {
   return {
@@ -24,17 +25,22 @@ export function shopStatusTarget(shop: Pool): StatusTarget {
       inTransaction(shop, async (client) => {
         const rows = await lockOrders(client, orders)
         const applied = new Map<string, Applied>()
-        const judged: { order: PendingStatuses; judged: Judged }[] = []
-        for (const order of orders) {
+        const judged = orders.flatMap((order) => {
           const row = rows.get(order.orderId)
-          if (row === undefined) continue
-          const verdict = judge(row, order.events)
-          applied.set(order.orderId, { as: 'judged', judged: verdict })
-          judged.push({ order, judged: verdict })
-        }
-        await writeOrders(client, judged)
+          return row === undefined ? [] : [{ order, judged: judge(row, order.events) }]
+        })
+        const raised = await raiseFences(client, judged)
+        await writeOrders(
+          client,
+          judged.filter(({ order: { orderId } }) => raised.has(orderId)),
+        )
         failpoint('applier.updated')
-        await raiseFences(client, judged)
+        for (const { order, judged: verdict } of judged) {
+          applied.set(
+            order.orderId,
+            raised.has(order.orderId) ? { as: 'judged', judged: verdict } : { as: 'repinned' },
+          )
+        }
         const missing = orders.filter(({ orderId }) => !rows.has(orderId))
         const held = await whichExist(client, missing)
         for (const { orderId } of missing)
@@ -90,19 +96,22 @@ async function writeOrders(
   })
 }
 
-/** Also where nothing of it could be written yet: the order is ours from its first event on. */
+/** Also where nothing of it could be written yet: the order is ours from its first event on. Returns those that are ours. */
 async function raiseFences(
   client: Client,
   judged: readonly { order: PendingStatuses; judged: Judged }[],
-): Promise<void> {
-  if (judged.length === 0) return
-  await client.query({
+): Promise<Set<string>> {
+  if (judged.length === 0) return new Set()
+  const { rows } = await client.query<{ id: string }>({
     name: 'raise-fences',
     text: `INSERT INTO strangler.order_fence AS f (order_id, epoch, applied_id, price_id, accepted_ids)
            SELECT order_id, epoch, applied_id, price_id, accepted_ids::bigint[]
            FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::text[]) AS v(order_id, epoch, applied_id, price_id, accepted_ids)
-           ON CONFLICT (order_id) DO UPDATE SET applied_id = greatest(f.applied_id, excluded.applied_id),
-             price_id = greatest(f.price_id, excluded.price_id), accepted_ids = f.accepted_ids || excluded.accepted_ids`,
+           ON CONFLICT (order_id) DO UPDATE SET path = 'direct', epoch = excluded.epoch,
+             applied_id = greatest(f.applied_id, excluded.applied_id), price_id = greatest(f.price_id, excluded.price_id),
+             accepted_ids = f.accepted_ids || excluded.accepted_ids
+           WHERE f.epoch < excluded.epoch OR (f.epoch = excluded.epoch AND f.path = 'direct')
+           RETURNING order_id::text AS id`,
     values: [
       judged.map(({ order: { orderId } }) => orderId),
       judged.map(({ order: { epoch } }) => epoch),
@@ -111,6 +120,7 @@ async function raiseFences(
       judged.map(({ judged: { acceptedIds } }) => `{${acceptedIds.join(',')}}`),
     ],
   })
+  return new Set(rows.map(({ id }) => id))
 }
 
 function appliedUpTo(verdicts: Judged['verdicts']): number {

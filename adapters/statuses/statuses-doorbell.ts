@@ -1,5 +1,5 @@
 import { Doorbell } from '../../delivery/doorbell.ts'
-import type { Ring } from '../../delivery/doorbell.ts'
+import type { DoorbellOptions, Ring } from '../../delivery/doorbell.ts'
 import type { Log } from '../../runtime/log.ts'
 
 export const statusesQueue = 'statuses'
@@ -9,6 +9,7 @@ export function statusesDoorbell(
   url: string | undefined,
   prefix: string | undefined,
   log: Log,
+  onRung?: DoorbellOptions['onRung'],
 ): { ring(orders: readonly Ring[]): void; close(): Promise<void> } | undefined {
   if (url === undefined) return undefined
   const doorbell = new Doorbell({
@@ -16,6 +17,7 @@ export function statusesDoorbell(
     queue: statusesQueue,
     log,
     ...(prefix === undefined ? {} : { prefix }),
+    ...(onRung === undefined ? {} : { onRung }),
   })
   let ringing: Promise<void> | undefined
   let waiting = new Map<string, Ring>()
