@@ -2,13 +2,14 @@ import { createServer } from 'node:http'
 
 import { service } from '../runtime/lifecycle.ts'
 import type { Service } from '../runtime/lifecycle.ts'
+import type { PrometheusMetrics } from '../runtime/prometheus.ts'
 import { listeningPort } from './listening-port.ts'
 
 export interface AdminListenerOptions {
   readonly host: string
   readonly port: number
   isReady(): boolean
-  numbers(): unknown
+  readonly metrics: PrometheusMetrics
 }
 
 export interface AdminListener extends Service {
@@ -17,12 +18,15 @@ export interface AdminListener extends Service {
 
 /** `/health`, `/ready` and `/metrics`, on an address of its own: a path of a legacy system is never shadowed. */
 export function adminListener(options: AdminListenerOptions): AdminListener {
+  const { metrics } = options
+  metrics.describeProcess()
   const server = createServer((request, response) => {
-    const answer = (status: number, body: unknown): void => {
-      const text = JSON.stringify(body)
-      response.writeHead(status, { 'Content-Type': 'application/json', Connection: 'close' })
+    const send = (status: number, type: string, text: string): void => {
+      response.writeHead(status, { 'Content-Type': type, Connection: 'close' })
       response.end(text)
     }
+    const answer = (status: number, body: unknown): void =>
+      send(status, 'application/json', JSON.stringify(body))
     switch (request.url) {
       case '/health':
         answer(200, { status: 'ok' })
@@ -33,7 +37,10 @@ export function adminListener(options: AdminListenerOptions): AdminListener {
         break
       }
       case '/metrics':
-        answer(200, options.numbers())
+        metrics.text().then(
+          (text) => send(200, metrics.contentType, text),
+          () => answer(500, { status: 'unreadable' }),
+        )
         break
       default:
         answer(404, { status: 'not found' })

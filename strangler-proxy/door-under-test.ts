@@ -1,7 +1,9 @@
 import type { LogFields } from '../runtime/log.ts'
+import { Backend } from './backend.ts'
 import { httpProxyMiddlewareUpstream } from './http-proxy-middleware-upstream.ts'
 import { defaultLimits } from './limits.ts'
 import type { Limits } from './limits.ts'
+import type { PartnerSeam } from './partner-seam.ts'
 import { ProxyListener } from './proxy-listener.ts'
 import type { PassedRequest } from './proxy-listener.ts'
 import type { Teardown } from './stub-upstream.ts'
@@ -22,17 +24,20 @@ export async function doorTo(
   origin: string,
   limits: Partial<Limits> = {},
   trusted: string[] = [],
+  partners?: PartnerSeam,
 ): Promise<DoorUnderTest> {
   const passed: PassedRequest[] = []
   const logged: LogFields[] = []
   let waiting: (() => void)[] = []
   const keep = (_event: string, fields: LogFields = {}): void => void logged.push(fields)
+  const allLimits = { ...defaultLimits, drainMs: 1000, drainStreamsMs: 100, ...limits }
   const listener = new ProxyListener({
     name: 'shop',
+    partners,
     host: '127.0.0.1',
     port: 0,
-    upstream: httpProxyMiddlewareUpstream(origin),
-    limits: { ...defaultLimits, drainMs: 1000, drainStreamsMs: 100, ...limits },
+    backend: new Backend('shop', httpProxyMiddlewareUpstream(origin), allLimits.places),
+    limits: allLimits,
     trustedProxies: new Set(trusted),
     log: { info: keep, warn: keep, error: keep },
     onPassed: (each) => {

@@ -45,6 +45,13 @@ export const failureKinds = {
     orderState: 'not_sent',
     says: 'No route takes an upgrade or a tunnel here.',
   },
+  partner_route_unknown: {
+    stage: 'head',
+    side: 'ours',
+    status: 503,
+    orderState: 'not_sent',
+    says: 'Where the calls of partners go is not known for a moment.',
+  },
   overloaded: {
     stage: 'wait',
     side: 'ours',
@@ -114,6 +121,13 @@ export const failureKinds = {
     status: 408,
     orderState: 'unknown',
     says: 'The rest of the request did not arrive in time.',
+  },
+  partner_route_lapsed: {
+    stage: 'request_body',
+    side: 'ours',
+    status: 503,
+    orderState: 'unknown',
+    says: 'Where the calls of partners go has become unknown while this one was being sent.',
   },
   body_aborted: {
     stage: 'request_body',

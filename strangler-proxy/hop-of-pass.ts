@@ -19,6 +19,7 @@ function isRefused({ outcome, status }: RelayEnd): boolean {
 export function hopOfPass(listener: string, passed: PassedRequest): Hop | undefined {
   const { exchange, end, leftAt } = passed
   const { orderId, template } = exchange.route
+  const side = exchange.backend.name
   if (orderId === undefined || !moving.has(exchange.request.method ?? '')) return undefined
   if (isRefused(end)) return undefined
   return {
@@ -32,9 +33,11 @@ export function hopOfPass(listener: string, passed: PassedRequest): Hop | undefi
       route: template,
       status: end.status,
       outcome: end.outcome,
-      traceId: exchange.traceId,
+      traceId: exchange.trace.context.traceId,
       bytesIn: end.bytesIn,
       bytesOut: end.bytesOut,
+      // Who answered, where that is not who has the door.
+      ...(side !== listener && { side }),
     },
   }
 }

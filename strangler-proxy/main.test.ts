@@ -11,13 +11,8 @@ import { RawClient, fetchFrom } from './stub-client.ts'
 import { httpStub } from './stub-upstream.ts'
 
 const megabytes = 1_000_000
+const residentMemory = 'process_resident_memory_bytes'
 const block = Buffer.alloc(megabytes, 'a model of a ring ')
-
-function rssOf(metrics: unknown): number {
-  return typeof metrics === 'object' && metrics !== null && 'rss' in metrics
-    ? Number(metrics.rss)
-    : NaN
-}
 
 /** Sends or takes so many megabytes through the door; resolves with the hash at the receiving end. */
 async function transfer(port: number, direction: 'up' | 'down', count: number): Promise<string> {
@@ -68,12 +63,12 @@ test.serial(
     })
     const door = await spawnDoor(t, upstream.origin)
     for (const direction of ['up', 'down'] as const) await transfer(door.ports.mes, direction, 20)
-    const before = rssOf((await door.admin('/metrics')).body)
+    const before = await door.metric(residentMemory)
     let most = before
     const over = new AbortController()
     const watch = async (): Promise<void> => {
       while (!over.signal.aborted) {
-        most = Math.max(most, rssOf((await door.admin('/metrics')).body))
+        most = Math.max(most, await door.metric(residentMemory))
         await sleep(20)
       }
     }
@@ -113,11 +108,9 @@ test.serial('says its ports, is ready, and ends clean in the middle of everythin
   await stream.until('data: 1')
   const slow = new RawClient(door.ports.crm).write(getting('/slow'))
   while (held.length === 0) await sleep(5)
-  t.like((await door.admin('/metrics')).body, {
-    shop: { inFlight: 0 },
-    crm: { inFlight: 1 },
-    mes: { inFlight: 1 },
-  })
+  const inFlight = (at: string): Promise<number> =>
+    door.metric(`strangler_proxy_in_flight{door="${at}"}`)
+  t.deepEqual(await Promise.all(['shop', 'crm', 'mes'].map(inFlight)), [0, 1, 1])
 
   door.terminate()
   await idle.closed

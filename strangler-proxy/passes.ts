@@ -1,6 +1,7 @@
 import type { Exchange } from './exchange.ts'
 import type { FailureCode } from './failure.ts'
 import { peerOf } from './forwarded-headers.ts'
+import type { PartnerSeam } from './partner-seam.ts'
 import { requestPrelude } from './request-prelude.ts'
 import { requestTarget } from './request-target.ts'
 import { routeOf } from './route.ts'
@@ -13,7 +14,11 @@ interface Pass {
 }
 
 /** What a request goes through before it is pumped, in this order; the first that refuses ends it. */
-export function requestPasses(trustedProxies: ReadonlySet<string>): readonly Pass[] {
+export function requestPasses(
+  trustedProxies: ReadonlySet<string>,
+  spansAreMade: boolean,
+  partners: PartnerSeam | undefined,
+): readonly Pass[] {
   return [
     {
       name: 'target',
@@ -53,11 +58,15 @@ export function requestPasses(trustedProxies: ReadonlySet<string>): readonly Pas
       name: 'trace',
       run: (exchange) => {
         const { orderId } = exchange.route
-        exchange.traceId = traceRequest(exchange.headers, orderId)
+        exchange.trace = traceRequest(exchange.headers, orderId, spansAreMade)
         if (orderId !== undefined) exchange.headers['x-strangler-order'] = orderId
         exchange.request.headers = exchange.headers
         return undefined
       },
+    },
+    {
+      name: 'side',
+      run: (exchange) => partners?.choose(exchange),
     },
   ]
 }

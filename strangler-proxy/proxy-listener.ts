@@ -6,22 +6,20 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import { service } from '../runtime/lifecycle.ts'
 import type { Service } from '../runtime/lifecycle.ts'
-import type { Log } from '../runtime/log.ts'
+import type { Log, LogFields } from '../runtime/log.ts'
+import type { Backend } from './backend.ts'
 import type { Exchange } from './exchange.ts'
 import { failureKinds } from './failure.ts'
-import type { Outcome } from './failure.ts'
+import type { FailureCode, Outcome } from './failure.ts'
 import type { Limits } from './limits.ts'
 import { listeningPort } from './listening-port.ts'
+import type { PartnerSeam } from './partner-seam.ts'
 import { requestPasses } from './passes.ts'
 import { answerProblem, answerProblemOnSocket } from './problem-answer.ts'
 import { Relay } from './relay.ts'
 import type { RelayEnd } from './relay.ts'
-import { isSafe } from './route.ts'
 import type { RouteClass } from './route.ts'
-import { Slots } from './slots.ts'
-import { newTraceId } from './trace-of-request.ts'
-import { UpstreamAgent } from './upstream-agent.ts'
-import type { Upstream } from './upstream.ts'
+import { newTrace } from './trace-of-request.ts'
 
 const longestNoticeMs = 5000
 
@@ -36,12 +34,29 @@ export interface ProxyListenerOptions {
   readonly name: string
   readonly host: string
   readonly port: number
-  readonly upstream: Upstream
+  readonly backend: Backend
+  /** Sends the calls of partners to either of two systems. */
+  readonly partners?: PartnerSeam | undefined
   readonly limits: Limits
   readonly trustedProxies: ReadonlySet<string>
   readonly log: Log
+  /** Spans are collected: each request passed on has one of ours. */
+  readonly spansAreMade?: boolean
+  /** Every request that goes to the upstream, before it does. Must not block. */
+  onEntered?(exchange: Exchange): void
+  /** Every request, however it ended; `pumped` is false where it was refused here. Must not block. */
+  onEnded?(ended: EndedRequest): void
   /** Every request that went to the upstream, once it is over. Must not block. */
   onPassed(passed: PassedRequest): void
+}
+
+export interface EndedRequest {
+  readonly method: string
+  /** As the client saw it. */
+  readonly status: number
+  readonly outcome: Outcome
+  /** undefined: it was refused before it went anywhere. */
+  readonly pumped: { readonly routeClass: RouteClass; readonly ms: number } | undefined
 }
 
 export interface ListenerNumbers {
@@ -59,28 +74,21 @@ export class ProxyListener implements Service {
   readonly #server: Server
   readonly #relays = new Set<Relay>()
   readonly #outcomes: Partial<Record<Outcome, number>> = {}
-  readonly #slots: Record<RouteClass, Slots>
-  readonly #reusing = new UpstreamAgent(true)
-  readonly #fresh = new UpstreamAgent(false)
+  readonly #backends: readonly Backend[]
   #draining = false
   #lastRequestAt = 0
 
   constructor(options: ProxyListenerOptions) {
     this.#options = options
-    this.#passes = requestPasses(options.trustedProxies)
-    const { places } = options.limits
-    this.#slots = {
-      page: new Slots(places.page.limit, places.page.waiting),
-      write: new Slots(places.write.limit, places.write.waiting),
-      upload: new Slots(places.upload.limit, places.upload.waiting),
-      stream: new Slots(places.stream.limit, places.stream.waiting),
-    }
+    const { backend, partners, trustedProxies, spansAreMade } = options
+    this.#backends = partners === undefined ? [backend] : [backend, partners.intake]
+    this.#passes = requestPasses(trustedProxies, spansAreMade === true, partners)
     // A long upload is no slow attack here: a stalled body is the idle timer's.
     this.#server = createServer({ requestTimeout: 0, shouldUpgradeCallback: isWebSocket })
     this.#server.on('request', (request, response) => this.#serve(request, response, false))
     this.#server.on('checkContinue', (request, response) => this.#serve(request, response, true))
-    this.#server.on('upgrade', (_request, socket) => this.#refuseOnSocket(socket))
-    this.#server.on('connect', (_request, socket) => this.#refuseOnSocket(socket))
+    this.#server.on('upgrade', (request, socket) => this.#refuseOnSocket(request, socket))
+    this.#server.on('connect', (request, socket) => this.#refuseOnSocket(request, socket))
     this.#life = service({ start: () => this.#listen(), stop: () => this.#drain() })
   }
 
@@ -98,8 +106,12 @@ export class ProxyListener implements Service {
 
   numbers(): ListenerNumbers {
     const places: Record<string, { taken: number; waiting: number }> = {}
-    for (const [name, { taken, waiting }] of Object.entries(this.#slots))
-      places[name] = { taken, waiting }
+    for (const { slots } of this.#backends) {
+      for (const [name, { taken, waiting }] of Object.entries(slots)) {
+        const before = places[name] ?? { taken: 0, waiting: 0 }
+        places[name] = { taken: before.taken + taken, waiting: before.waiting + waiting }
+      }
+    }
     const eventStreams = [...this.#relays].filter((relay) => relay.isEventStream).length
     return { inFlight: this.#relays.size, eventStreams, outcomes: { ...this.#outcomes }, places }
   }
@@ -113,50 +125,73 @@ export class ProxyListener implements Service {
       expectsContinue,
       route: { template: '/*', routeClass: 'page', orderId: undefined },
       headers: {},
-      traceId: newTraceId(),
+      trace: newTrace(),
+      backend: this.#options.backend,
+      mesWrite: undefined,
+      watch: undefined,
     }
     for (const pass of this.#passes) {
       const refusal = pass.run(exchange)
       if (refusal === undefined) continue
-      this.#count(refusal)
-      answerProblem(request, response, refusal, exchange.traceId, this.#draining)
+      this.#count(refusal, { traceId: exchange.trace.context.traceId })
+      this.#refused(request.method, refusal)
+      answerProblem(request, response, refusal, exchange.trace.context.traceId, this.#draining)
       return
     }
+    this.#options.onEntered?.(exchange)
     this.#pump(exchange)
   }
 
   #pump(exchange: Exchange): void {
+    const { backend } = exchange
     const { routeClass } = exchange.route
-    const reuses = isSafe(exchange.request.method ?? '') && routeClass === 'page'
     const relay = new Relay(
       exchange,
       {
-        upstream: this.#options.upstream,
-        slots: this.#slots[routeClass],
-        agent: reuses ? this.#reusing : this.#fresh,
-        freshAgent: this.#fresh,
+        upstream: backend.upstream,
+        slots: backend.slots[routeClass],
+        agent: backend.agentFor(exchange.request.method ?? '', routeClass),
+        freshAgent: backend.freshAgent,
         limits: this.#options.limits,
         isDraining: () => this.#draining,
       },
       (end) => {
         this.#relays.delete(relay)
-        this.#count(end.outcome)
-        this.#options.onPassed({ exchange, end, leftAt: performance.now() })
+        exchange.mesWrite?.end(end.outcome)
+        exchange.watch?.over(end.outcome)
+        const { orderId } = exchange.route
+        const { traceId } = exchange.trace.context
+        this.#count(end.outcome, { traceId, ...(orderId !== undefined && { orderId }) })
+        const leftAt = performance.now()
+        this.#options.onEnded?.({
+          method: exchange.request.method ?? '',
+          status: end.status,
+          outcome: end.outcome,
+          pumped: { routeClass, ms: leftAt - exchange.enteredAt },
+        })
+        this.#options.onPassed({ exchange, end, leftAt })
       },
     )
     this.#relays.add(relay)
     relay.start()
   }
 
-  #refuseOnSocket(socket: Duplex): void {
-    this.#count('no_upgrade_route')
-    answerProblemOnSocket(socket, 'no_upgrade_route', newTraceId())
+  #refuseOnSocket(request: IncomingMessage, socket: Duplex): void {
+    const { traceId } = newTrace().context
+    this.#count('no_upgrade_route', { traceId })
+    this.#refused(request.method, 'no_upgrade_route')
+    answerProblemOnSocket(socket, 'no_upgrade_route', traceId)
   }
 
-  #count(outcome: Outcome): void {
+  #refused(method: string | undefined, outcome: FailureCode): void {
+    const { status } = failureKinds[outcome]
+    this.#options.onEnded?.({ method: method ?? '', status, outcome, pumped: undefined })
+  }
+
+  #count(outcome: Outcome, about: LogFields): void {
     this.#outcomes[outcome] = (this.#outcomes[outcome] ?? 0) + 1
     if (outcome !== 'passed' && failureKinds[outcome].side !== 'client') {
-      this.#options.log.warn('request_failed', { listener: this.#options.name, outcome })
+      this.#options.log.warn('request_failed', { listener: this.#options.name, outcome, ...about })
     }
   }
 
@@ -191,8 +226,7 @@ export class ProxyListener implements Service {
     clearInterval(sweep)
     clearTimeout(endStreams)
     clearTimeout(endAll)
-    this.#reusing.destroy()
-    this.#fresh.destroy()
+    for (const backend of this.#backends) backend.closeConnections()
   }
 
   /** Whoever still sends has not noticed: each request begins the notice anew, within a limit. */

@@ -1,17 +1,7 @@
 import { isIP } from 'node:net'
 
-import { url } from '../runtime/config.ts'
+import { parseShare, wholeShare } from '../contracts/path-share.ts'
 import type { Reader } from '../runtime/config.ts'
-
-/** `http://host:port` and nothing behind it: the path is the client's. */
-export const origin: Reader<string> = (given) => {
-  const value = url('http')(given)
-  const parsed = new URL(value)
-  if (parsed.pathname !== '/' || parsed.search !== '' || parsed.username !== '') {
-    throw new Error('expected to be http://host:port without a path or credentials')
-  }
-  return parsed.origin
-}
 
 export const ipList: Reader<ReadonlySet<string>> = (given) => {
   const addresses = (given ?? '').split(',').map((each) => each.trim())
@@ -20,4 +10,13 @@ export const ipList: Reader<ReadonlySet<string>> = (given) => {
     if (isIP(each) === 0) throw new Error(`expected to be a list of IP addresses, got ${each}`)
   }
   return new Set(listed)
+}
+
+/** In ten-thousandths. Off unless it is asked for: it reads the models of all orders in the process that every page goes through. */
+export const shadowShare: Reader<number> = (given = 'off') => {
+  if (given === 'off') return 0
+  const share = given === 'on' ? wholeShare : parseShare(given)
+  if (share === undefined)
+    throw new Error(`expected to be off, on or a share such as 10%, got ${given}`)
+  return share
 }

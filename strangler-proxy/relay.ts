@@ -80,8 +80,8 @@ export class Relay implements AttemptObserver {
     this.#timer.clear()
     this.#leavePlace()
     this.#attempt?.destroy()
-    const { request, response, traceId } = this.#exchange
-    answerProblem(request, response, code, traceId, this.#parts.isDraining())
+    const { request, response, trace } = this.#exchange
+    answerProblem(request, response, code, trace.context.traceId, this.#parts.isDraining())
   }
 
   onAttempt(attempt: ClientRequest): void {
@@ -91,12 +91,15 @@ export class Relay implements AttemptObserver {
       return
     }
     this.#attempt = attempt
-    const { request } = this.#exchange
+    const { request, mesWrite, watch } = this.#exchange
     if (!this.#retried) {
-      // The engine pipes in this same turn, so a second listener loses no byte.
+      // The engine pipes in this same turn, so a second listener loses no byte; it is called first.
       request.on('data', (chunk: Buffer) => {
         this.#bytesIn += chunk.length
+        watch?.requestBytes?.(chunk)
+        if (mesWrite?.mayGoOn() === false) this.fail('partner_route_lapsed')
       })
+      if (watch?.requestEnd !== undefined) request.once('end', () => watch.requestEnd?.())
     }
     // A switch of protocols that nobody asked for: Node drops the connection and tells nobody.
     attempt.once('upgrade', (_answer, socket) => {
@@ -125,7 +128,7 @@ export class Relay implements AttemptObserver {
       this.fail('malformed_answer')
       return
     }
-    const { request, response } = this.#exchange
+    const { request, response, watch } = this.#exchange
     const closes = !request.complete || this.#parts.isDraining()
     response.sendDate = false
     try {
@@ -144,8 +147,10 @@ export class Relay implements AttemptObserver {
     this.#isEventStream = head.isEventStream
     if (!request.complete) lingerAfterAnswer(request)
     this.#sendHeadWithFirstBytes()
+    watch?.answerHead(answer)
     answer.on('data', (chunk: Buffer) => {
       this.#bytesOut += chunk.length
+      watch?.answerBytes(chunk)
     })
     answer.once('close', () => {
       if (!answer.complete) this.fail('answer_cut')

@@ -14,7 +14,9 @@ interface SpawnedDoor {
   readonly exited: Promise<number | null>
   terminate(): void
   /** The JSON that the admin listener answers. */
-  admin(path: '/health' | '/ready' | '/metrics'): Promise<{ status: number; body: unknown }>
+  admin(path: '/health' | '/ready'): Promise<{ status: number; body: unknown }>
+  /** The value of a series, as `/metrics` names it; NaN where there is none. */
+  metric(series: string): Promise<number>
 }
 
 /** The process as it is run, in front of one stub under all three names. */
@@ -47,9 +49,16 @@ export async function spawnDoor(
     await exited
   })
   let stdout = ''
-  child.stdout?.on('data', (chunk: Buffer) => (stdout += chunk.toString()))
+  // Another pipe than the messages: what was written before them may come after them.
+  const saidSo = new Promise<void>((resolve) => {
+    child.stdout?.on('data', (chunk: Buffer) => {
+      stdout += chunk.toString()
+      if (stdout.includes('\n')) resolve()
+    })
+  })
   const told: unknown[] = []
   while (told.length < 2) told.push((await once(child, 'message'))[0])
+  await saidSo
   const [ports] = told.filter(isPorts)
   if (ports === undefined) throw new Error(`ready without ports: ${JSON.stringify(told)}`)
   return {
@@ -63,6 +72,14 @@ export async function spawnDoor(
       const { status, body } = await fetchFrom(ports.admin, path)
       const parsed: unknown = JSON.parse(body.toString())
       return { status, body: parsed }
+    },
+    metric: async (series) => {
+      const { body } = await fetchFrom(ports.admin, '/metrics')
+      const line = body
+        .toString()
+        .split('\n')
+        .find((each) => each.startsWith(`${series} `))
+      return Number(line?.slice(series.length + 1) ?? NaN)
     },
   }
 }
