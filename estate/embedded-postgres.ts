@@ -4,11 +4,12 @@ import { chmod, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 
 import { freePort } from './free-port.ts'
-import { postgresBinaries } from './postgres-binaries.ts'
+import { postgresBinaries, postgresVersion } from './postgres-binaries.ts'
 import { databasesOf, keepExisting, withClient } from './postgres-server.ts'
 import type { PostgresRestart, PostgresServer } from './postgres-server.ts'
 import { postgresUser } from './postgres-user.ts'
 import type { PostgresUser } from './postgres-user.ts'
+import { copyPrepared, keepPrepared, type PreparedData, preparedFrom } from './prepared-data.ts'
 import { createPrivateDirectory } from './private-directory.ts'
 import { isRunning } from './process-table.ts'
 import { endServer, startServerProcess } from './server-process.ts'
@@ -21,6 +22,8 @@ export interface EmbeddedPostgresOptions {
    * superuser's password). Without it a temporary one, removed at stop.
    */
   readonly dataDirectory?: string
+  /** What the server of a temporary folder begins with: made once, copied from then on. Without it nothing. */
+  readonly filled?: { readonly data: PreparedData; make(server: PostgresServer): Promise<void> }
   readonly settings?: Readonly<Record<string, string>>
   readonly port?: number
 }
@@ -34,8 +37,8 @@ export interface EmbeddedPostgres extends PostgresServer {
 
 /**
  * PostgreSQL from the npm package, supervised by this process and ended with it, however it ends.
- * It listens on 127.0.0.1 alone, with a random password, and fsync stays on: what it has committed
- * outlives a `kill -9`.
+ * It listens on 127.0.0.1 alone, with a password that was random when its data was made (see `prepared-data.ts`), and fsync
+ * stays on: what it has committed outlives a `kill -9`.
  */
 export async function startEmbeddedPostgres(
   options: EmbeddedPostgresOptions = {},
@@ -50,10 +53,15 @@ export async function startEmbeddedPostgres(
     user.mustReach(home)
     const native = await postgresBinaries(user, temporary.path)
     const data = join(home, 'data')
-    const password = await superuserPassword(home)
-    if (!existsSync(join(data, 'PG_VERSION'))) {
-      await initialise(user, native, data, password, options.dataDirectory !== undefined)
+    const filled = options.dataDirectory === undefined ? options.filled : undefined
+    const isFilled = filled !== undefined && (await copyPrepared(filled.data, home))
+    if (options.dataDirectory !== undefined) {
+      if (!existsSync(join(data, 'PG_VERSION'))) await initialise(user, native, home, true)
+    } else if (!isFilled && !(await copyPrepared(empty(), home))) {
+      await initialise(user, native, home, false)
+      await keepPrepared(empty(), home)
     }
+    const password = await superuserPassword(home)
 
     const port = options.port ?? (await freePort())
     const url = `postgres://postgres:${password}@127.0.0.1:${port}/postgres`
@@ -93,18 +101,7 @@ export async function startEmbeddedPostgres(
     }
 
     const server = await SupervisedServer.start(start)
-    if (hasStatementStatistics) {
-      try {
-        await withClient(url, (client) =>
-          client.query('create extension if not exists pg_stat_statements'),
-        )
-      } catch (error) {
-        await server.stop(shutDown)
-        throw error
-      }
-    }
-
-    return {
+    const embedded: EmbeddedPostgres = {
       url,
       port,
       hasStatementStatistics,
@@ -121,25 +118,61 @@ export async function startEmbeddedPostgres(
         temporary.remove()
       },
     }
+    try {
+      if (hasStatementStatistics) {
+        await withClient(url, (client) =>
+          client.query('create extension if not exists pg_stat_statements'),
+        )
+      }
+      if (filled !== undefined && !isFilled) {
+        await filled.make(embedded)
+        await server.restart(async (running) => {
+          await shutDown(running)
+          await keepPrepared(filled.data, home)
+        })
+      }
+    } catch (error) {
+      await server.stop(shutDown)
+      throw error
+    }
+    return embedded
   } catch (error) {
     temporary.remove()
     throw error
   }
 }
 
+const ofTheData = [
+  '--username=postgres',
+  '--auth=scram-sha-256',
+  // Not the machine's locale: a text sorts the same everywhere.
+  '--encoding=UTF8',
+  '--locale-provider=builtin',
+  '--builtin-locale=C.UTF-8',
+  '--locale=C',
+  '--set=timezone=UTC',
+  '--set=log_timezone=UTC',
+  '--no-instructions',
+]
+
+function empty(): PreparedData {
+  return preparedFrom('empty', [], [postgresVersion(), ...ofTheData].join(' '))
+}
+
 async function initialise(
   user: PostgresUser,
   native: string,
-  data: string,
-  password: string,
+  home: string,
   outlivesUs: boolean,
 ): Promise<void> {
+  const data = join(home, 'data')
+  const password = await superuserPassword(home)
   // Renamed when complete: a half made one would look like data.
   const making = `${data}.new`
   await rm(making, { recursive: true, force: true })
   await mkdir(making, { mode: 0o700 })
   await user.own(making)
-  const passwordFile = join(data, '..', 'initdb-password')
+  const passwordFile = join(home, 'initdb-password')
   await writeFile(passwordFile, password, { mode: 0o600 })
   await user.own(passwordFile)
   try {
@@ -147,17 +180,8 @@ async function initialise(
       join(native, 'bin', 'initdb'),
       [
         `--pgdata=${making}`,
-        '--username=postgres',
         `--pwfile=${passwordFile}`,
-        '--auth=scram-sha-256',
-        // Not the machine's locale: a text sorts the same everywhere.
-        '--encoding=UTF8',
-        '--locale-provider=builtin',
-        '--builtin-locale=C.UTF-8',
-        '--locale=C',
-        '--set=timezone=UTC',
-        '--set=log_timezone=UTC',
-        '--no-instructions',
+        ...ofTheData,
         // Of the empty data only, against power loss; not the server's fsync.
         ...(outlivesUs ? [] : ['--no-sync']),
       ],

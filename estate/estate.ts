@@ -5,16 +5,13 @@ import { join } from 'node:path'
 import { StranglerError } from '../contracts/errors.ts'
 import { inheritedEnvironment } from '../runtime/config.ts'
 import { type NodeProcess, spawnNode } from './child-process.ts'
-import { startEmbeddedPostgres } from './embedded-postgres.ts'
 import { freePort } from './free-port.ts'
 import type { PostgresServer } from './postgres-server.ts'
-import {
-  createDatabases,
-  type EstateDatabases,
-  makeLoginRoles,
-  prepareEmbeddedBroker,
-} from './provision.ts'
+import { databasesOn, type EstateDatabases, provision } from './provision.ts'
+import { startProvisionedPostgres } from './provisioned-postgres.ts'
 import { type CommandResult, run } from './run-command.ts'
+import { strangler } from './strangler-command.ts'
+import { startUnleash, type UnleashServer } from './unleash-server.ts'
 
 const root = join(import.meta.dirname, '..')
 
@@ -40,23 +37,39 @@ export const processNames = [
   'applier',
   'shadow',
 ] as const
-export type ProcessName = (typeof processNames)[number]
+/** Only where `with` asks for them. */
+const moreProcessNames = [
+  'reconciler',
+  'console',
+  'intake',
+  'intake-relay',
+  'intake-feed',
+  'webhooks',
+] as const
+export type ProcessName = (typeof processNames)[number] | (typeof moreProcessNames)[number]
 
 export interface EstateOptions {
   /** A server that is there already; without it an embedded one is started, and stopped with the estate. */
   readonly postgres?: PostgresServer
-  /** Before the names of databases; needed on a server that others use too. */
+  /** Before the names of databases on that server; needed where others use it too. */
   readonly databasePrefix?: string
+  /** Of the embedded server. */
+  readonly postgresSettings?: Readonly<Record<string, string>>
   /** redis://...; without it the doorbell is BullMQ's PostgreSQL backend. */
   readonly queueUrl?: string
   /** amqp://...; without it the legacy broker is the queue in PostgreSQL. Its legacy queues are made anew. */
   readonly amqpUrl?: string
   readonly amqpManagementUrl?: string
   readonly modelDirectory?: string
+  /** The real Unleash server beside it, for the wish. */
+  readonly unleash?: boolean
   /** More settings for single processes. */
   readonly settings?: Partial<Record<ProcessName, Readonly<Record<string, string>>>>
   /** Processes that are not to be started. */
   readonly without?: readonly ProcessName[]
+  readonly with?: readonly (typeof moreProcessNames)[number][]
+  /** Settings of the gates, for the reconciler and for the commands. */
+  readonly gates?: Readonly<Record<string, string>>
   readonly onStep?: (step: string) => void
 }
 
@@ -70,6 +83,8 @@ export interface Estate {
   readonly legacy: Readonly<Record<'shop' | 'crm' | 'mes', string>>
   readonly parts: Readonly<Record<string, string>>
   readonly modelDirectory: string
+  /** When it was asked for: its pages, and who may log in to them. */
+  readonly unleash: UnleashServer | undefined
   /** For the `strangler` command of a person who works on this estate. */
   readonly operatorEnvironment: Readonly<Record<string, string>>
   readonly processes: ReadonlyMap<ProcessName, NodeProcess>
@@ -110,9 +125,8 @@ async function build(
   step: (text: string) => void,
   undo: (() => Promise<void>)[],
 ): Promise<Estate> {
-  const postgres =
-    options.postgres ??
-    (await startEmbeddedPostgres({ settings: { 'pg_stat_statements.track': 'all' } }))
+  const prefix = options.postgres === undefined ? '' : (options.databasePrefix ?? '')
+  const postgres = options.postgres ?? (await startProvisionedPostgres(options.postgresSettings))
   if (options.postgres === undefined) undo.push(() => postgres.stop())
   step('PostgreSQL is up')
 
@@ -122,24 +136,22 @@ async function build(
     undo.push(() => rm(modelDirectory, { recursive: true, force: true }))
   await mkdir(modelDirectory, { recursive: true })
 
-  const prefix = options.databasePrefix ?? ''
-  const databases = await createDatabases(postgres, prefix)
+  const wishDirectory = await mkdtemp(join(tmpdir(), 'strangler-wish-'))
+  undo.push(() => rm(wishDirectory, { recursive: true, force: true }))
+  const databases = databasesOn(postgres, prefix)
   const brokerUrl = options.amqpUrl ?? postgres.urlFor(`${prefix}broker`, 'broker_user')
-  if (options.amqpUrl === undefined) await prepareEmbeddedBroker(databases.broker)
-  else await declareOnRabbitmq(options.amqpUrl)
   const queueUrl = options.queueUrl ?? postgres.urlFor(`${prefix}doorbell`, 'doorbell_user')
-  step('databases and roles are made')
-
-  const migrated = await strangler(['migrate'], {
-    SHOP_URL: databases.shop,
-    LEDGER_URL: databases.ledger,
-    MES_URL: databases.mes,
-    QUEUE_URL: queueUrl,
+  if (options.postgres !== undefined) await provision(postgres, prefix, queueUrl)
+  if (options.amqpUrl !== undefined) await declareOnRabbitmq(options.amqpUrl)
+  // Beside everything else: it takes longer than the rest together.
+  const unleashStarting =
+    options.unleash === true ? startUnleash(postgres, { prefix }) : Promise.resolve(undefined)
+  undo.push(async () => {
+    // One that did not start has left nothing behind.
+    const started = await unleashStarting.catch(() => undefined)
+    await started?.stop()
   })
-  if (migrated.code !== 0)
-    throw new Error(`strangler migrate ended with ${migrated.code}:\n${migrated.stderr}`)
-  await makeLoginRoles(postgres, databases.ledger)
-  step('the toolkit is migrated in')
+  step('databases and roles are made, and the toolkit is migrated in')
 
   const queuePrefix =
     options.queueUrl === undefined ? {} : { QUEUE_PREFIX: `strangler-${process.pid}-${Date.now()}` }
@@ -151,19 +163,20 @@ async function build(
   }
   const ledgerAs = (role: string): string => postgres.urlFor(`${prefix}ledger`, `${role}_login`)
   const shopAs = (role: string): string => postgres.urlFor(`${prefix}shop`, `${role}_login`)
+  const intakeAs = (role: string): string => postgres.urlFor(`${prefix}intake`, `${role}_login`)
   const mesReader = (role: string): string => postgres.urlFor(`${prefix}mes`, `${role}_login`)
-  const listenPorts = { shop: await freePort(), crm: await freePort(), mes: await freePort() }
-
-  const operatorEnvironment = {
-    LEDGER_URL: ledgerAs('operator'),
-    SHOP_URL: shopAs('operator'),
-    MES_URL: mesReader('operator'),
-    QUEUE_URL: queueUrl,
-    ...queuePrefix,
-    ...broker,
+  const listenPorts = {
+    shop: await freePort(),
+    crm: await freePort(),
+    mes: await freePort(),
+    intake: await freePort(),
   }
+  const hasIntake = options.with?.includes('intake') === true
 
   const processes = new Map<ProcessName, NodeProcess>()
+  // Where there is no intake, nobody is to know of its database.
+  const intakeOf = (role: string): Record<string, string> =>
+    hasIntake ? { INTAKE_URL: intakeAs(role) } : {}
   const portOf = (name: ProcessName): number => {
     const port = processes.get(name)?.port
     if (port === undefined) throw new Error(`${name} has told no port`)
@@ -209,6 +222,10 @@ async function build(
         MES_LISTEN_PORT: String(listenPorts.mes),
         ADMIN_PORT: '0',
         LEDGER_URL: ledgerAs('proxy'),
+        ...(hasIntake && {
+          INTAKE_URL: intakeAs('proxy'),
+          INTAKE_UPSTREAM: `http://127.0.0.1:${listenPorts.intake}`,
+        }),
         ...pumping,
       }),
     },
@@ -258,12 +275,109 @@ async function build(
         ...queuePrefix,
       }),
     },
+    intake: {
+      file: 'partner-intake/main.ts',
+      env: () => ({
+        INTAKE_URL: intakeAs('intake'),
+        PORT: String(listenPorts.intake),
+        MES_UPSTREAM: `http://127.0.0.1:${portOf('mes')}`,
+        MODEL_DIR: modelDirectory,
+        // As above, but with room for what lives as long as an order: with less it collects for a sixth of its time.
+        NODE_OPTIONS: '--max-semi-space-size=4',
+        // An upload is a handful of calls to the disk: with Node's four threads they wait for each other.
+        UV_THREADPOOL_SIZE: '16',
+      }),
+    },
+    'intake-relay': {
+      file: 'adapters/partners/main.ts',
+      args: ['relay'],
+      env: () => ({
+        LEDGER_URL: ledgerAs('partner_relay'),
+        INTAKE_URL: intakeAs('partner_relay'),
+        QUEUE_URL: queueUrl,
+        ...queuePrefix,
+        ...broker,
+      }),
+    },
+    'intake-feed': {
+      file: 'adapters/partners/main.ts',
+      args: ['feed'],
+      env: () => ({
+        LEDGER_URL: ledgerAs('partner_feed'),
+        INTAKE_URL: intakeAs('partner_feed'),
+        MES_URL: mesReader('partner_feed'),
+      }),
+    },
+    webhooks: {
+      file: 'adapters/partners/main.ts',
+      args: ['webhooks'],
+      env: () => ({ INTAKE_URL: intakeAs('partner_webhooks') }),
+    },
+    reconciler: {
+      file: 'adapters/reconciler/main.ts',
+      env: () => ({
+        LEDGER_URL: ledgerAs('reconciler'),
+        SHOP_URL: shopAs('reconciler'),
+        MES_URL: mesReader('reconciler'),
+        ...intakeOf('reconciler'),
+        ...doors(),
+        ...options.gates,
+        ...unleashOfReconciler(),
+      }),
+    },
     shadow: {
       file: 'adapters/statuses/main.ts',
       args: ['shadow'],
-      env: () => ({ LEDGER_URL: ledgerAs('shadow'), SHOP_URL: shopAs('shadow') }),
+      env: () => ({
+        LEDGER_URL: ledgerAs('shadow'),
+        SHOP_URL: shopAs('shadow'),
+        ...intakeOf('shadow'),
+      }),
+    },
+    console: {
+      file: 'console/main.ts',
+      env: () => ({
+        LEDGER_URL: ledgerAs('console'),
+        SHOP_URL: shopAs('console'),
+        ...intakeOf('console'),
+        QUEUE_URL: queueUrl,
+        ...queuePrefix,
+        ...unleashOfConsole(),
+      }),
     },
   }
+  const legacyUrl = (name: 'shop' | 'crm' | 'mes'): string =>
+    `http://127.0.0.1:${processes.get(name)?.port ?? 0}`
+  const pageUrl = (name: 'shop' | 'crm' | 'mes'): string =>
+    processes.has('proxy') ? `http://127.0.0.1:${listenPorts[name]}` : legacyUrl(name)
+  /** The doors that there are, and what is behind them: the gates compare both. */
+  const doors = (): Record<string, string> =>
+    Object.fromEntries(
+      (['shop', 'crm', 'mes'] as const)
+        .filter((name) => processes.has(name) && processes.has('proxy'))
+        .flatMap((name) => [
+          [`${name.toUpperCase()}_DOOR`, pageUrl(name)],
+          [`${name.toUpperCase()}_UPSTREAM`, legacyUrl(name)],
+        ]),
+    )
+  const operator = (): Readonly<Record<string, string>> => ({
+    ...operatorEnvironment,
+    ...doors(),
+    ...options.gates,
+  })
+  const unleashOfReconciler = (): Record<string, string> =>
+    unleash === undefined
+      ? {}
+      : {
+          UNLEASH_URL: `${unleash.url}/api`,
+          UNLEASH_CLIENT_TOKEN: unleash.clientToken,
+          UNLEASH_BACKUP_DIRECTORY: wishDirectory,
+          UNLEASH_POLL: '250ms',
+        }
+  const unleashOfConsole = (): Record<string, string> =>
+    unleash === undefined
+      ? {}
+      : { UNLEASH_URL: `${unleash.url}/api`, UNLEASH_ADMIN_TOKEN: unleash.adminToken }
   const launch = async (
     name: ProcessName,
     settings: Readonly<Record<string, string>> = {},
@@ -280,21 +394,40 @@ async function build(
     await child.ready
     return child
   }
-  const wanted = processNames.filter((name) => options.without?.includes(name) !== true)
+  const wanted = [
+    ...processNames.filter((name) => options.without?.includes(name) !== true),
+    ...moreProcessNames.filter((name) => options.with?.includes(name) === true),
+  ]
   const legacyNames: readonly ProcessName[] = wanted.filter(
     (name) => name === 'shop' || name === 'crm' || name === 'mes',
   )
   await Promise.all(legacyNames.map((name) => launch(name)))
   step('Shop, CRM and MES are up')
+  const unleash = await unleashStarting
+  if (unleash !== undefined) step('Unleash is up')
   await Promise.all(
     wanted.filter((name) => !legacyNames.includes(name)).map((name) => launch(name)),
   )
   step('the toolkit is up')
 
-  const legacyUrl = (name: 'shop' | 'crm' | 'mes'): string =>
-    `http://127.0.0.1:${processes.get(name)?.port ?? 0}`
-  const pageUrl = (name: 'shop' | 'crm' | 'mes'): string =>
-    processes.has('proxy') ? `http://127.0.0.1:${listenPorts[name]}` : legacyUrl(name)
+  const operatorEnvironment = {
+    LEDGER_URL: ledgerAs('operator'),
+    SHOP_URL: shopAs('operator'),
+    MES_URL: mesReader('operator'),
+    ...intakeOf('operator'),
+    QUEUE_URL: queueUrl,
+    ...queuePrefix,
+    ...broker,
+    MODEL_DIR: modelDirectory,
+    ...(unleash === undefined
+      ? {}
+      : {
+          UNLEASH_URL: `${unleash.url}/api`,
+          UNLEASH_ADMIN_TOKEN: unleash.adminToken,
+          UNLEASH_CLIENT_TOKEN: unleash.clientToken,
+        }),
+  }
+
   return {
     postgres,
     databases,
@@ -306,9 +439,11 @@ async function build(
       queue: options.queueUrl === undefined ? 'BullMQ on PostgreSQL' : 'BullMQ on Redis',
       broker: options.amqpUrl === undefined ? 'queue in PostgreSQL' : 'RabbitMQ',
       models: 'folder',
+      ...(unleash === undefined ? {} : { flags: 'Unleash' }),
     },
     modelDirectory,
-    operatorEnvironment,
+    unleash,
+    operatorEnvironment: operator(),
     processes,
     process(name) {
       const found = processes.get(name)
@@ -316,9 +451,8 @@ async function build(
       return found
     },
     launch,
-    strangler: (...args) => strangler(args, operatorEnvironment),
-    stranglerWith: (environment, ...args) =>
-      strangler(args, { ...operatorEnvironment, ...environment }),
+    strangler: (...args) => strangler(args, operator()),
+    stranglerWith: (environment, ...args) => strangler(args, { ...operator(), ...environment }),
     stop: () => undoAll(undo),
   }
 }
@@ -333,16 +467,4 @@ async function declareOnRabbitmq(amqpUrl: string): Promise<void> {
   )
   if (code !== 0)
     throw new StranglerError(code === 3 ? 'broker_unreachable' : 'refused', stderr.trim())
-}
-
-function strangler(
-  args: string[],
-  environment: Readonly<Record<string, string>>,
-): Promise<CommandResult> {
-  return run(
-    process.execPath,
-    [join(root, 'scripts/strangler.ts'), ...args],
-    { ...inheritedEnvironment(), ...environment },
-    true,
-  )
 }

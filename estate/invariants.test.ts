@@ -1,7 +1,11 @@
 import { randomUUID } from 'node:crypto'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 
 import test from 'ava'
 
+import { takeLifeLock } from '../delivery/life-lock.ts'
 import { startEstateDatabases } from '../test/estate-databases.ts'
 import { violations } from './invariants.ts'
 
@@ -115,3 +119,76 @@ test.serial('a Shop that has not what the MES has is seen when all is quiet', as
     [[open], [fenced], [behind, ahead].toSorted(), [price]],
   )
 })
+
+test.serial(
+  'owners: a stranger, one who lives, and a second sending without a record',
+  async (t) => {
+    const direct = await plant('direct', ['SHIPPED', '1.00'])
+    const stranger = await plant('direct', ['SHIPPED', '1.00'])
+    await ledger.query(
+      `UPDATE order_ledger SET path = 'direct', state = 'sending', owner_id = 4711 WHERE order_id = $1`,
+      [stranger],
+    )
+    const life = await takeLifeLock(urls.ledger, () => undefined)
+    await note(direct, 'taken over', { from: life.ownerId })
+    const again = await plant('direct', ['SHIPPED', '1.00'])
+    const recorded = await plant('direct', ['SHIPPED', '1.00'])
+    await ledger.query('UPDATE order_ledger SET gen = 1 WHERE order_id = ANY($1::text[])', [
+      [again, recorded],
+    ])
+    await note(again, 'in doubt', { settled: 'delivered' })
+    await note(recorded, 'in doubt', { settled: 'proved absent' })
+    const found = await broken('any time')
+    t.deepEqual(
+      found.map(([, ids]) => ids),
+      [[stranger], [direct], [again]],
+    )
+    await life.release()
+    await ledger.query('TRUNCATE order_event')
+  },
+)
+
+test.serial('a model that is gone, or is there only in part', async (t) => {
+  const modelDirectory = mkdtempSync(join(tmpdir(), 'strangler-models-'))
+  const ids = [] as string[]
+  for (const [key, bytes] of [
+    ['whole', 3],
+    ['part', 2],
+    ['gone', undefined],
+  ] as const) {
+    const id = await plant('direct', ['SHIPPED', '1.00'])
+    ids.push(id)
+    await shop.query('UPDATE public.orders SET model_key = $2, model_bytes = 3 WHERE id = $1', [
+      id,
+      key,
+    ])
+    if (bytes !== undefined) writeFileSync(join(modelDirectory, key), 'x'.repeat(bytes))
+  }
+  const found = await violations({ databases: urls, modelDirectory }, 'any time')
+  t.deepEqual(found.flatMap(({ orderIds }) => orderIds).toSorted(), ids.slice(1).toSorted())
+  rmSync(modelDirectory, { recursive: true })
+})
+
+test.serial('books that do not balance, by path and minute', async (t) => {
+  const id = await plant('direct', ['SHIPPED', '1.00'])
+  await ledger.query(
+    `UPDATE order_ledger SET origin = 'shop', path = 'direct' WHERE order_id = $1`,
+    [id],
+  )
+  await shop.query(
+    `INSERT INTO strangler.outbox (order_id, path, epoch, reason, row, at, relayed_at) VALUES ($1, 'legacy', 1, '{}', '{}', '2026-01-02T03:04:05Z', now())`,
+    [id],
+  )
+  const found = await broken('quiet')
+  t.deepEqual(
+    found.filter(([invariant]) => invariant.includes('balance')),
+    ['direct', 'legacy'].map((path) => [`the books balance (${path}, 2026-01-02T03:04Z)`, [id]]),
+  )
+})
+
+async function note(id: string, hop: string, detail: object): Promise<void> {
+  await ledger.query(
+    `INSERT INTO order_event (order_id, hop, kind, actor, detail) VALUES ($1, $2, 'note', 'test', $3)`,
+    [id, hop, JSON.stringify(detail)],
+  )
+}

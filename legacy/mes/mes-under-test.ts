@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, rename, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 
 import type { Broker, Delivery } from '../broker/broker-port.ts'
@@ -73,7 +73,10 @@ export class MesUnderTest {
   async putModelAs(key: string, content: Buffer): Promise<void> {
     const path = join(this.legacy.models, key)
     await mkdir(dirname(path), { recursive: true })
-    await writeFile(path, content)
+    // As the Shop does: who looks for a model finds all of it or nothing.
+    const part = `${path}.${randomUUID()}`
+    await writeFile(part, content)
+    await rename(part, path)
   }
 
   async approvedOrder(): Promise<string> {
