@@ -17,6 +17,8 @@ export interface Invocation {
   readonly flag: (option: string) => boolean
   readonly connections: Connections
   readonly log: Log
+  /** Shows something before the end, on stdout. */
+  readonly show: (text: string) => void
 }
 
 export interface Outcome {

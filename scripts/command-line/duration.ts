@@ -1,26 +1,14 @@
 import { StranglerError } from '../../contracts/errors.ts'
+import { durationForm, readDuration } from '../../runtime/duration.ts'
 
-const units = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
+export { formatDuration } from '../../runtime/duration.ts'
 
 /** `60s`, `10m`, `1.5h` to milliseconds. */
 export function parseDuration(option: string, text: string): number {
-  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text.trim())
-  const unit = Object.entries(units).find(([name]) => name === match?.[2])
-  if (match === null || unit === undefined) {
-    throw new StranglerError(
-      'invalid_argument',
-      `--${option} expected to be a duration such as 500ms, 60s, 10m, 2h or 1d, got ${text}`,
-    )
-  }
-  return Number(match[1]) * unit[1]
-}
-
-/** For a person: `0.41 ms`, `12.3 ms`, `4.56 s`, `3 min 12 s`, `5 h 7 min`. */
-export function formatDuration(ms: number): string {
-  if (ms < 10) return `${ms.toFixed(2)} ms`
-  if (ms < 1000) return `${ms.toFixed(1)} ms`
-  if (ms < 60_000) return `${(ms / 1000).toFixed(2)} s`
-  const minutes = Math.floor(ms / 60_000)
-  if (minutes < 60) return `${minutes} min ${Math.floor((ms % 60_000) / 1000)} s`
-  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`
+  const ms = readDuration(text)
+  if (ms !== undefined) return ms
+  throw new StranglerError(
+    'invalid_argument',
+    `--${option} expected to be ${durationForm}, got ${text}`,
+  )
 }

@@ -16,9 +16,18 @@ const settings: Readonly<Record<string, string>> = {
   LEDGER_URL: 'our database, postgres://',
   SHOP_URL: "the Shop's database, postgres://",
   MES_URL: "the MES's database, postgres://",
+  INTAKE_URL: 'the database of the partner intake, postgres://',
   BROKER_URL: 'the legacy broker, amqp:// or postgres:// (AMQP_URL is the same)',
   AMQP_MANAGEMENT_URL: "RabbitMQ's management API, http://user:password@host:15672",
   QUEUE_URL: 'the doorbell, redis:// or postgres://',
+  APPROVALS_NEEDED: 'how many people must approve a step; default: 0',
+  UNLEASH_URL: 'the API of Unleash, which holds the wish: http://host:4242/api',
+  UNLEASH_ADMIN_TOKEN: 'a token of its admin API',
+  UNLEASH_ENVIRONMENT: 'of Unleash; default: development',
+  SHOP_DOOR: 'what people use, through the proxy, http://host:port; the same: CRM_DOOR, MES_DOOR',
+  SHOP_UPSTREAM: 'the legacy process itself; the same: CRM_UPSTREAM, MES_UPSTREAM',
+  GATE_MINIMUM: 'how many orders, messages or pairs are evidence; default: 100',
+  GATE_WINDOW: 'how far back the gates look; default: 1d',
 }
 
 export function usageOf(commands: readonly Command[]): string {

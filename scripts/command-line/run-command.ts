@@ -25,7 +25,8 @@ export async function runCommand(
 ): Promise<ExitCode> {
   const [name, ...rest] = args
   if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
-    const asked = commands[rest[0] ?? '']
+    const about = rest[0] ?? ''
+    const asked = Object.hasOwn(commands, about) ? commands[about] : undefined
     const all = Object.values(commands)
     streams.out(
       asked === undefined
@@ -91,6 +92,7 @@ async function invoke(
       flag: (option) => values[option] === true,
       connections,
       log,
+      show: (line) => streams.out(line),
     })
     streams.out(values['json'] === true ? JSON.stringify(outcome.json, null, 2) : outcome.text)
     return outcome.exitCode

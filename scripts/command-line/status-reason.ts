@@ -6,6 +6,7 @@ const words: Readonly<Record<string, string>> = {
   not_submitted: 'the Shop has not submitted the order',
   not_approved: 'CRM has not approved the order',
   not_in_shop: 'the Shop DB does not have the order yet',
+  repinned: 'its statuses go through CRM now',
   row_held: "somebody holds the order's row in the Shop DB",
 }
 

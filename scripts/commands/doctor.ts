@@ -1,3 +1,6 @@
+import { readRunning } from '../../adapters/gates/orders-running.ts'
+import { readStatusesRunning } from '../../adapters/gates/statuses-running.ts'
+import { ledgerViolations } from '../../delivery/ledger-invariants.ts'
 import { inspectRedis } from '../../delivery/redis-settings.ts'
 import type { Finding } from '../../runtime/finding.ts'
 import { withoutSecrets } from '../../runtime/log.ts'
@@ -6,11 +9,12 @@ import { columns } from '../command-line/columns.ts'
 import type { Command } from '../command-line/command.ts'
 import type { Connections } from '../command-line/connections.ts'
 import { inspectBridges } from '../doctor/broker-settings.ts'
+import { judgeLedger } from '../doctor/ledger-invariants.ts'
 import { judgeMesAdapter } from '../doctor/mes-adapter.ts'
 import { inspectPostgres, inspectSkew } from '../doctor/postgres-settings.ts'
 import { inspectRabbit } from '../doctor/rabbitmq-settings.ts'
-import { judgeRunning, readRunning } from '../doctor/running.ts'
-import { judgeStatusesRunning, readStatusesRunning } from '../doctor/statuses-running.ts'
+import { judgeRunning } from '../doctor/running.ts'
+import { judgeStatusesRunning } from '../doctor/statuses-running.ts'
 import { guardState } from './mes-guard.ts'
 
 export const doctor: Command = {
@@ -56,6 +60,7 @@ async function inspectDatabases(connections: Connections): Promise<Finding[]> {
     'strangler',
     true,
   )
+  findings.push(...(await inspectLedger(ledger)))
   if (connections.isSet('SHOP_URL')) {
     const shop = connections.shop()
     findings.push(
@@ -69,6 +74,15 @@ async function inspectDatabases(connections: Connections): Promise<Finding[]> {
     findings.push(...(await inspectPostgres('MES DB', connections.mes(), url, 'mes', false)))
   } else findings.push(notSet('MES DB', 'MES_URL'))
   return findings
+}
+
+async function inspectLedger(ledger: Pool): Promise<Finding[]> {
+  try {
+    return judgeLedger(await ledgerViolations(ledger))
+  } catch (error) {
+    const says = withoutSecrets(error instanceof Error ? error.message : String(error))
+    return [{ level: 'unread', subject: 'owners of orders', says, fix: 'look at the lines above' }]
+  }
 }
 
 async function inspectRunning(ledger: Pool, shop: Pool): Promise<Finding[]> {

@@ -4,18 +4,23 @@ import { applyMigrations, type MigrationReport } from '../../runtime/apply-migra
 import type { Command } from '../command-line/command.ts'
 import { lacksRights, ownerNeeded } from '../command-line/rights.ts'
 
-const databases = { strangler: 'LEDGER_URL', shop: 'SHOP_URL', mes: 'MES_URL' } as const
+const databases = {
+  strangler: 'LEDGER_URL',
+  shop: 'SHOP_URL',
+  mes: 'MES_URL',
+  intake: 'INTAKE_URL',
+} as const
 type Folder = keyof typeof databases
 
 export const migrate: Command = {
   name: 'migrate',
-  summary: 'brings our own objects into the ledger, the Shop DB and the MES DB',
+  summary: 'brings our own objects into the ledger, the Shop DB, the MES DB and the intake DB',
   operands: [],
   options: {
     only: {
       type: 'string',
       value: 'database',
-      says: 'one of strangler, shop, mes; default: all three',
+      says: 'one of strangler, shop, mes, intake; default: the first three, for intake comes with phase 3',
     },
   },
   settings: Object.values(databases),
@@ -64,8 +69,8 @@ function says(error: unknown): string {
 }
 
 function wanted(only: string | undefined): Folder[] {
-  const folders: Folder[] = ['strangler', 'shop', 'mes']
-  if (only === undefined) return folders
+  const folders: Folder[] = ['strangler', 'shop', 'mes', 'intake']
+  if (only === undefined) return folders.filter((folder) => folder !== 'intake')
   const found = folders.filter((folder) => folder === only)
   if (found.length > 0) return found
   throw new StranglerError(

@@ -3,12 +3,12 @@ import type { MesOrder } from '../../adapters/wire/mes-orders.ts'
 import { readShopOrders } from '../../adapters/wire/shop-orders.ts'
 import type { ShopOrder } from '../../adapters/wire/shop-orders.ts'
 import { formatShare } from '../../contracts/path-share.ts'
-import { traceIdOfOrder } from '../../contracts/trace-context.ts'
 import { orderTimeline } from '../../delivery/order-timeline.ts'
 import type { OrderTimeline, Seen } from '../../delivery/order-timeline.ts'
 import { columns } from '../command-line/columns.ts'
 import type { Command } from '../command-line/command.ts'
 import { formatDuration } from '../command-line/duration.ts'
+import { handOverLine } from '../command-line/hand-over-line.ts'
 import { statusReason } from '../command-line/status-reason.ts'
 
 type Timeline = OrderTimeline<ShopOrder, MesOrder>
@@ -36,7 +36,7 @@ export const order: Command = {
     const unread = [timeline.shop, timeline.mes].some(({ source }) => source === 'unread')
     return {
       exitCode: unread ? 3 : 0,
-      json: { traceId: traceIdOfOrder(id), ...timeline },
+      json: timeline,
       text: forPeople(timeline),
     }
   },
@@ -46,10 +46,12 @@ function forPeople(timeline: Timeline): string {
   const { hops, notes, passes, owner } = timeline
   const lines = [
     `order ${timeline.orderId}`,
+    `trace ${timeline.traceId}`,
     `path ${timeline.path}: ${reason(timeline.why)}`,
     timeline.statuses === undefined
       ? 'statuses: none yet; their path is decided at the first'
       : `statuses ${timeline.statuses.path}: ${reason(timeline.statuses.why)}`,
+    ...timeline.handOvers.map(handOverLine),
     `state ${timeline.state}, ${timeline.attempts} ${timeline.attempts === 1 ? 'attempt' : 'attempts'}, generation ${timeline.generation}` +
       (owner === undefined ? '' : `, courier ${owner.id} (pid ${owner.pid} on ${owner.host})`),
     ...(timeline.deadReason === undefined

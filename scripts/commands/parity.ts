@@ -1,20 +1,28 @@
+import {
+  shadowedFields,
+  shadowReport,
+  type ShadowReport,
+} from '../../adapters/partners/shadow-report.ts'
+import { createdFields } from '../../adapters/shadow/compare-created.ts'
 import { toCompare, waitingToCompare } from '../../adapters/shadow/to-compare.ts'
 import type { ShadowedPhase, Waiting } from '../../adapters/shadow/to-compare.ts'
 import { submittedFields } from '../../adapters/wire/compare-submitted.ts'
 import { shopWriteFields } from '../../adapters/wire/shop-write.ts'
 import { StranglerError } from '../../contracts/errors.ts'
 import { acceptDifference, differingFields, parityReport } from '../../delivery/parity-report.ts'
-import type { FieldReport, ParityReport, Until } from '../../delivery/parity-report.ts'
+import type { ParityReport, Until } from '../../delivery/parity-report.ts'
 import type { Pool } from '../../runtime/postgres.ts'
-import { columns } from '../command-line/columns.ts'
 import type { Command, Invocation, Outcome } from '../command-line/command.ts'
+import { differenceLines } from '../command-line/difference-lines.ts'
 import { formatDuration, parseDuration } from '../command-line/duration.ts'
 import { identity } from '../command-line/identity.ts'
 import { nearest } from '../command-line/nearest.ts'
+import { openShadow, shadowLines } from '../command-line/shadow-lines.ts'
 
 const fields: Readonly<Record<ShadowedPhase, readonly string[]>> = {
   'orders-direct': submittedFields,
   'statuses-direct': shopWriteFields,
+  'partner-intake': createdFields,
 }
 
 /** So long nothing waits where a shadow works: CRM has a minute for its write. */
@@ -43,7 +51,7 @@ export const parity: Command = {
     why: { type: 'string', value: 'text', says: 'with --accept: recorded, and required' },
     who: { type: 'string', value: 'name', says: 'with --accept: recorded; default: user@host' },
   },
-  settings: ['LEDGER_URL'],
+  settings: ['LEDGER_URL', 'INTAKE_URL'],
   exits: {
     0: 'no difference that is not accepted; or the acceptance is recorded',
     1: 'there are differences',
@@ -63,18 +71,39 @@ export const parity: Command = {
     const sinceMs = since === undefined ? undefined : parseDuration('since', since)
     const report = await parityReport(ledger, phase, sinceMs)
     const waiting = await waitingToCompare(ledger, phase)
-    const open = report.fields.filter(({ accepted }) => accepted === undefined)
-    const verdict =
-      open.length > 0 ? 'differences' : report.compared === 0 ? 'nothing compared' : 'same'
+    const shadow = shadows(invocation, phase)
+      ? await shadowReport({ intake: connections.intake(), ledger }, { sinceMs })
+      : undefined
+    const differs =
+      report.fields.some(({ accepted }) => accepted === undefined) ||
+      openShadow(shadow ?? []).length > 0
+    const compared = report.compared > 0 || (shadow ?? []).some((each) => each.compared > 0)
+    const verdict = differs ? 'differences' : compared ? 'same' : 'nothing compared'
     return {
       exitCode: verdict === 'same' ? 0 : verdict === 'differences' ? 1 : 3,
-      json: { verdict, sinceMs: sinceMs ?? null, ...report, waiting },
-      text: forPeople(report, waiting, since),
+      json: {
+        verdict,
+        sinceMs: sinceMs ?? null,
+        ...report,
+        waiting,
+        ...(shadow !== undefined && { shadow }),
+      },
+      text: forPeople(report, waiting, since, shadow),
     }
   },
 }
 
-async function accept({ text }: Invocation, ledger: Pool, phase: ShadowedPhase): Promise<Outcome> {
+/** Of partners' calls the proxies have a shadow too, and its books are in the intake's database. */
+function shadows({ connections }: Invocation, phase: ShadowedPhase): boolean {
+  return phase === 'partner-intake' && connections.isSet('INTAKE_URL')
+}
+
+async function accept(
+  invocation: Invocation,
+  ledger: Pool,
+  phase: ShadowedPhase,
+): Promise<Outcome> {
+  const { text, connections } = invocation
   const field = text('accept')!
   if (text('since') !== undefined) refuse('--since does not go with --accept')
   const until = text('until')
@@ -82,7 +111,9 @@ async function accept({ text }: Invocation, ledger: Pool, phase: ShadowedPhase):
     refuse('--until expected to be a time such as 14d or 2026-12-31, got nothing')
   const why = text('why')?.trim() ?? ''
   if (why === '') refuse('--why expected to say why the difference is wanted, got nothing')
-  const known = [...new Set([...fields[phase], ...(await differingFields(ledger, phase))])]
+  const answered = shadows(invocation, phase) ? await shadowedFields(connections.intake()) : []
+  const differing = await differingFields(ledger, phase)
+  const known = [...new Set([...fields[phase], ...differing, ...answered])]
   if (!known.includes(field)) {
     const near = nearest(field, known)
     const hint = near === undefined ? '' : `; did you mean ${near}?`
@@ -117,7 +148,8 @@ function readUntil(text: string): Until {
 }
 
 function shadowed(phase: string): ShadowedPhase {
-  if (phase === 'orders-direct' || phase === 'statuses-direct') return phase
+  if (phase === 'orders-direct' || phase === 'statuses-direct' || phase === 'partner-intake')
+    return phase
   throw new StranglerError(
     'not_found',
     `a shadow of ${phase}; there is one of ${Object.keys(toCompare).join(' and ')}`,
@@ -128,7 +160,12 @@ function refuse(detail: string): never {
   throw new StranglerError('invalid_argument', detail)
 }
 
-function forPeople(report: ParityReport, waiting: Waiting, since: string | undefined): string {
+function forPeople(
+  report: ParityReport,
+  waiting: Waiting,
+  since: string | undefined,
+  shadow: readonly ShadowReport[] | undefined,
+): string {
   const { phase, compared, differing, differingOrders } = report
   const open = report.fields.filter(({ accepted }) => accepted === undefined)
   const lines = [
@@ -136,14 +173,25 @@ function forPeople(report: ParityReport, waiting: Waiting, since: string | undef
       (since === undefined ? '' : ' (of whole days)'),
     waitingLine(waiting),
   ]
-  for (const field of report.fields) lines.push('', ...fieldLines(field))
+  for (const field of report.fields) {
+    const counted = `${field.field}: ${field.differences} differences in ${field.orders} orders`
+    lines.push('', ...differenceLines(counted, field))
+  }
+  if (shadow !== undefined) lines.push('', ...shadowLines(shadow))
   lines.push('')
+  const inAnswers = openShadow(shadow ?? [])
+  const nothing = compared === 0 && (shadow ?? []).every((each) => each.compared === 0)
   if (open.length > 0)
     lines.push(
       `DIFFERENCES in ${open.map(({ field }) => field).join(', ')}: ${differingOrders} orders`,
     )
-  else if (compared === 0) lines.push('nothing is compared yet, so nothing can be said')
-  else lines.push(report.fields.length === 0 ? 'no difference' : 'no difference but accepted ones')
+  if (inAnswers.length > 0) lines.push(`DIFFERENCES in answers: ${inAnswers.join(', ')}`)
+  if (open.length + inAnswers.length > 0) return lines.join('\n')
+  if (nothing) lines.push('nothing is compared yet, so nothing can be said')
+  else {
+    const accepted = [report, ...(shadow ?? [])].some((each) => each.fields.length > 0)
+    lines.push(accepted ? 'no difference but accepted ones' : 'no difference')
+  }
   return lines.join('\n')
 }
 
@@ -151,27 +199,4 @@ function waitingLine({ messages, more, oldestMs }: Waiting): string {
   if (messages === 0 || oldestMs === undefined) return 'none waits to be compared'
   const line = `${messages}${more ? ' or more' : ''} wait to be compared, the oldest for ${formatDuration(oldestMs)}`
   return oldestMs > standstillMs ? `${line}: is there a shadow that runs?` : line
-}
-
-function fieldLines({ field, differences, orders, accepted, samples }: FieldReport): string[] {
-  const count = `${field}: ${differences} differences in ${orders} orders`
-  if (accepted !== undefined) {
-    const { until, why, who } = accepted
-    return [`${count}, accepted until ${until.toISOString()} by ${who}: "${why}"`]
-  }
-  return [
-    samples.length < differences ? `${count}, the latest:` : count,
-    columns(
-      [
-        ['order', 'ours', 'theirs', 'found'],
-        ...samples.map(({ orderId, ours, theirs, at }) => [
-          orderId,
-          ours ?? 'absent',
-          theirs ?? 'absent',
-          at.toISOString(),
-        ]),
-      ],
-      '  ',
-    ),
-  ]
 }

@@ -2,8 +2,10 @@ import { legacySides, redrivePorts } from '../../adapters/wire/reconcile-sides.t
 import { StranglerError } from '../../contracts/errors.ts'
 import type { Difference, DifferenceKind, Remedy } from '../../delivery/difference.ts'
 import { reconcile as compareAll } from '../../delivery/reconcile.ts'
+import type { Reconciled } from '../../delivery/reconcile.ts'
 import { redrive } from '../../delivery/redrive.ts'
 import type { Redriven } from '../../delivery/redrive.ts'
+import { optional, text as anyText } from '../../runtime/config.ts'
 import type { Pool } from '../../runtime/postgres.ts'
 import { columns } from '../command-line/columns.ts'
 import type { Command, Invocation } from '../command-line/command.ts'
@@ -31,10 +33,10 @@ export const reconcile: Command = {
     },
     who: { type: 'string', says: 'recorded with every act; default: user@host' },
   },
-  settings: ['LEDGER_URL', 'SHOP_URL', 'MES_URL', 'BROKER_URL', 'AMQP_MANAGEMENT_URL'],
+  settings: ['LEDGER_URL', 'SHOP_URL', 'MES_URL', 'BROKER_URL', 'AMQP_MANAGEMENT_URL', 'MODEL_DIR'],
   exits: {
     0: 'no difference, or all of them redriven',
-    1: 'differences remain; their ids are listed',
+    1: 'differences remain, or the books do not balance; the ids are listed',
   },
   example: 'strangler reconcile --redrive --dry-run',
   async run(invocation) {
@@ -53,10 +55,11 @@ export const reconcile: Command = {
     const differences: (Difference & { redriven?: Redriven['outcome'] })[] = []
     let remaining = 0
     try {
-      const compared = await compareAll({
+      const { books, ...compared } = await compareAll({
         ledger,
         legacy: legacySides(connections.shop(), connections.mes()),
         watermarkMs,
+        modelDirectory: connections.read({ MODEL_DIR: optional(anyText()) }).MODEL_DIR,
         async onDifferences(found) {
           for (const difference of found) {
             counts.set(difference.kind, (counts.get(difference.kind) ?? 0) + 1)
@@ -69,6 +72,7 @@ export const reconcile: Command = {
       })
       const json = {
         compared,
+        books,
         watermarkMs,
         counts: Object.fromEntries(counts),
         remaining,
@@ -76,7 +80,8 @@ export const reconcile: Command = {
         listedAll: differences.length === [...counts.values()].reduce((sum, each) => sum + each, 0),
         mode: mender === undefined ? (flag('redrive') ? 'dry run' : 'compare') : 'redrive',
       }
-      return { exitCode: remaining === 0 ? 0 : 1, json, text: forPeople(json) }
+      const done = remaining === 0 && books.unbalanced.length === 0
+      return { exitCode: done ? 0 : 1, json, text: forPeople(json) }
     } finally {
       await mender?.close()
     }
@@ -106,7 +111,8 @@ async function openMender({ connections, text }: Invocation, ledger: Pool) {
 }
 
 interface Report {
-  readonly compared: { inShop: number; inLedger: number; inMes: number }
+  readonly compared: Omit<Reconciled, 'books'>
+  readonly books: Reconciled['books']
   readonly watermarkMs: number
   readonly counts: Readonly<Record<string, number>>
   readonly remaining: number
@@ -121,6 +127,7 @@ function forPeople(report: Report): string {
     `compared ${compared.inShop} orders of the Shop DB, ${compared.inLedger} of the ledger, ${compared.inMes} of the MES; ` +
       `what changed in the last ${formatDuration(report.watermarkMs)} is under way`,
   ]
+  lines.push(...inBooks(report.books))
   if (differences.length === 0) return [...lines, 'no difference'].join('\n')
   lines.push(
     Object.entries(counts)
@@ -144,6 +151,25 @@ function forPeople(report: Report): string {
   if (mode === 'redrive')
     lines.push('', `${report.remaining} remain; run it again after the watermark`)
   return lines.join('\n')
+}
+
+/** Per path and minute of the submit. */
+function inBooks({ pages, unbalanced }: Reconciled['books']): string[] {
+  if (unbalanced.length === 0) return [`the books balance: ${pages} pages, one per path and minute`]
+  return [
+    `${unbalanced.length} of ${pages} pages of the books do not balance:`,
+    columns(
+      unbalanced
+        .slice(0, listed)
+        .map(({ path, minute, accepted, orderIds, ...has }) => [
+          path,
+          minute,
+          `accepted ${accepted}, in the ledger ${Object.values(has).reduce((sum, each) => sum + each, 0)}`,
+          orderIds.join(' '),
+        ]),
+      '  ',
+    ),
+  ]
 }
 
 function what(remedy: Remedy | undefined, mode: string, redriven: string | undefined): string {

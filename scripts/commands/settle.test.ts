@@ -1,11 +1,11 @@
 import test from 'ava'
 
-import { startEstate } from '../../estate/estate.ts'
+import { processNames, startEstate } from '../../estate/estate.ts'
 import { withClient } from '../../estate/postgres-server.ts'
 
 test('a person settles a doubt, once, with a reason that is recorded; anything else is refused', async (t) => {
   const estate = await startEstate({
-    without: ['shop', 'crm', 'mes', 'proxy', 'bridge', 'relay', 'courier', 'watch'],
+    without: processNames,
   })
   t.teardown(() => estate.stop())
   await withClient(estate.databases.ledger, (client) =>

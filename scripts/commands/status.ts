@@ -1,13 +1,20 @@
 import { formatShare } from '../../contracts/path-share.ts'
 import { countUnsettled } from '../../delivery/unsettled-statuses.ts'
 import type { StatusCount } from '../../delivery/unsettled-statuses.ts'
+import { overall, readGates } from '../../flags/gates.ts'
+import type { JudgedGate } from '../../flags/gates.ts'
 import { phaseStatus } from '../../flags/phase-journal.ts'
 import type { PhaseStatus } from '../../flags/phase-journal.ts'
-import { phases } from '../../flags/phases.ts'
+import { findPhase, phases } from '../../flags/phases.ts'
+import { readReplicas } from '../../flags/replicas.ts'
+import type { Replica } from '../../flags/replicas.ts'
+import { readWish } from '../../flags/wish.ts'
+import type { StoredWish } from '../../flags/wish.ts'
 import type { Pool } from '../../runtime/postgres.ts'
 import { columns } from '../command-line/columns.ts'
 import type { Command } from '../command-line/command.ts'
 import { formatDuration } from '../command-line/duration.ts'
+import { gateLines } from '../gates/gate-lines.ts'
 
 interface Count {
   readonly path: string
@@ -22,34 +29,53 @@ interface Bridge {
   readonly parked: number
 }
 
+interface Standing extends PhaseStatus {
+  readonly wish: StoredWish | undefined
+  readonly gates: readonly JudgedGate[]
+}
+
 export const status: Command = {
   name: 'status',
   summary: 'what is in force, and how many orders are where',
   operands: [],
   options: {},
-  settings: ['LEDGER_URL', 'SHOP_URL'],
+  settings: ['LEDGER_URL', 'SHOP_URL', 'INTAKE_URL'],
   exits: {
     0: 'read',
     1: 'a route is not what the journal says: the next verb settles it',
-    3: 'the ledger or the Shop DB does not answer',
+    3: 'a database does not answer',
   },
   example: 'strangler status --json',
   async run({ connections }) {
     const ledger = connections.ledger()
-    const shop = connections.isSet('SHOP_URL') ? connections.shop() : undefined
-    const standing: PhaseStatus[] = []
+    const seams = {
+      ledger,
+      shop: connections.isSet('SHOP_URL') ? connections.shop() : undefined,
+      intake: connections.isSet('INTAKE_URL') ? connections.intake() : undefined,
+    }
+    const standing: Standing[] = []
     for (const { id, seam } of phases) {
-      standing.push(await phaseStatus({ ledger, seam: seam === 'shop' ? shop : ledger, phase: id }))
+      const found = await phaseStatus({ ledger, seam: seams[seam], phase: id })
+      // Where there is no intake, there is no such phase.
+      if (seam === 'intake' && seams.intake === undefined && found.epoch === 0) continue
+      standing.push({
+        ...found,
+        wish: await readWish(ledger, id),
+        gates: await readGates(ledger, id),
+      })
     }
     const orders = await countOrders(ledger)
     const bridges = await readBridges(ledger)
+    const replicas = await readReplicas(ledger)
     const statusInbox = await countUnsettled(ledger)
-    const unread = shop !== undefined && standing.some(({ route }) => route === 'unreadable')
+    const unread = standing.some(
+      ({ phase, route }) => route === 'unreadable' && seams[findPhase(phase).seam] !== undefined,
+    )
     return {
       exitCode: unread ? 3 : standing.some(disagrees) ? 1 : 0,
-      json: { phases: standing, orders, bridges, statusInbox },
+      json: { phases: standing, orders, bridges, statusInbox, replicas },
       text: [
-        ...standing.map(phaseLine),
+        ...standing.flatMap((phase) => phaseLines(phase, replicas)),
         ...bridges.map(
           ({ queue, state, parked }) =>
             `bridge ${queue}: ${state}${parked === 0 ? '' : `, ${parked} messages parked`}`,
@@ -78,19 +104,52 @@ function disagrees({ epoch, share, route }: PhaseStatus): boolean {
   return route.epoch !== epoch || route.share !== share
 }
 
-function phaseLine(phase: PhaseStatus): string {
-  const { last, route } = phase
+function phaseLines(phase: Standing, replicas: readonly Replica[]): string[] {
+  const { last, route, pin, wish, gates } = phase
   const parts = [`${phase.phase}: ${formatShare(phase.share)} in force, epoch ${phase.epoch}`]
   if (phase.step !== 'complete') parts.push(`the last flip is only "${phase.step}"`)
+  if (last?.verb === 'rollback' && phase.rollback !== 'verified')
+    parts.push('the rollback has no receipt yet')
   if (last !== undefined) {
     parts.push(`${last.verb} by ${last.who} at ${last.at.toISOString()}: "${last.why}"`)
   }
-  if (route === 'unreadable') parts.push('the Shop DB was not read')
+  if (route === 'unreadable') parts.push('its route was not read')
   else if (disagrees(phase)) {
     const says = route === 'absent' ? 'no row' : `${formatShare(route.share)}, epoch ${route.epoch}`
     parts.push(`the route says ${says}`)
+  } else if (route !== 'absent' && route.tokens > 0) {
+    const of = phase.partner === undefined ? '' : ` of ${phase.partner}`
+    parts.push(`${route.tokens} orders${of} more are admitted, each by a token`)
   }
-  return parts.join('; ')
+  const lines = [parts.join('; ')]
+  if (wish !== undefined) lines.push(`  ${wishLine(wish)}`)
+  if (pin !== undefined)
+    lines.push(
+      `  pinned by "${pin.kind}" of ${pin.who} at ${pin.at.toISOString()}: "${pin.why}"; strangler resume ${phase.phase}`,
+    )
+  if (gates.some(({ ageMs }) => ageMs !== undefined)) {
+    const open = gates.filter(({ verdict }) => verdict !== 'PASS')
+    const age = Math.max(...gates.map(({ ageMs }) => ageMs ?? 0))
+    lines.push(
+      `  gates: ${overall(gates)}, ${gates.length - open.length} of ${gates.length} pass; judged within ${formatDuration(age)}`,
+      ...open.flatMap(gateLines).map((line) => `    ${line}`),
+    )
+  }
+  const living = replicas.filter(({ lapsed }) => !lapsed)
+  const behind = living.filter(({ epochs }) => (epochs[phase.phase] ?? 0) < phase.epoch)
+  if (living.length > 0)
+    lines.push(
+      `  replicas: ${living.length - behind.length} of ${living.length} on epoch ${phase.epoch}` +
+        behind.map(({ kind, pid }) => `; ${kind} ${pid} is behind`).join(''),
+    )
+  return lines
+}
+
+function wishLine({ share, reason, source, who, ageMs }: StoredWish): string {
+  const age = source === 'unleash' ? `, read ${formatDuration(ageMs)} ago` : ` by ${who}`
+  return share === undefined
+    ? `wanted: UNKNOWN (${reason ?? 'no reason given'}): what is in force stays${age}`
+    : `wanted: ${formatShare(share)}${age}`
 }
 
 function statusLine(counts: readonly StatusCount[]): string {
