@@ -6,6 +6,7 @@ import { rawBullmq } from '../../delivery/bench/raw-bullmq.ts'
 import { Doorbell } from '../../delivery/doorbell.ts'
 import { type Estate, startEstate } from '../../estate/estate.ts'
 import type { PostgresServer } from '../../estate/postgres-server.ts'
+import type { PrivateRedis } from '../../estate/private-redis.ts'
 import { GroupCommit } from '../../runtime/group-commit.ts'
 import { createLog } from '../../runtime/log.ts'
 import { createPool, type Pool } from '../../runtime/postgres.ts'
@@ -22,6 +23,9 @@ export interface ServerResult {
   readonly rawBullmq: Rate
   readonly singleRowInserts: Rate
   readonly accept: Rate
+  /** The same with a ring after each commit, as the relay does it; and while the doorbell's server is frozen. */
+  readonly acceptAndRing?: Rate
+  readonly acceptWhileHung?: Rate
   readonly acceptToDelivered: Rate
   readonly waiting: Readonly<Record<string, Rate>>
 }
@@ -31,7 +35,7 @@ export async function benchOrders(
   options: {
     postgres: PostgresServer
     name: string
-    redisUrl?: string
+    redis?: PrivateRedis
     amqp?: { url: string; managementUrl: string }
   },
   size: BenchSize,
@@ -41,7 +45,7 @@ export async function benchOrders(
   const estate = await startEstate({
     postgres: options.postgres,
     databasePrefix: prefix,
-    ...(options.redisUrl === undefined ? {} : { queueUrl: options.redisUrl }),
+    ...(options.redis === undefined ? {} : { queueUrl: options.redis.url }),
     ...(options.amqp === undefined
       ? {}
       : { amqpUrl: options.amqp.url, amqpManagementUrl: options.amqp.managementUrl }),
@@ -50,12 +54,14 @@ export async function benchOrders(
   const ledger = createPool(estate.databases.ledger, { name: 'bench', max: clients, log })
   const queueUrl = estate.operatorEnvironment['QUEUE_URL']!
   const queuePrefix = estate.operatorEnvironment['QUEUE_PREFIX']
-  const doorbell = new Doorbell({
+  const bell = {
     url: queueUrl,
     queue: 'orders',
     log,
     ...(queuePrefix === undefined ? {} : { prefix: queuePrefix }),
-  })
+  }
+  const doorbell = new Doorbell(bell)
+  const ringing = new Doorbell(bell)
   try {
     // Connections are opened and code is warm before anything is counted.
     await singleRowInserts(ledger, 500)
@@ -66,7 +72,7 @@ export async function benchOrders(
       prefix: `${queuePrefix ?? 'raw'}-raw`,
       jobs: size.orders,
       clients,
-      concurrency: options.redisUrl === undefined ? 4 : clients,
+      concurrency: options.redis === undefined ? 4 : clients,
       bodyBytes: sampleOrder().body.length,
     })
     say(`  ${options.name}: raw BullMQ, add and process      ${show(raw)}`)
@@ -84,15 +90,26 @@ export async function benchOrders(
       )
       await emptyMesQueue(estate)
     }
+    // Last: what was rung meanwhile is still in the queue, and a doorbell remembers that it was away.
+    const rung =
+      options.redis === undefined
+        ? undefined
+        : await acceptAndRing(ledger, ringing, options.redis, size.orders)
+    if (rung !== undefined) {
+      say(`  ${options.name}: accept, rings not awaited         ${show(rung.acceptAndRing)}`)
+      say(`  ${options.name}: accept, the doorbell hangs        ${show(rung.acceptWhileHung)}`)
+    }
     return {
       rawBullmq: raw,
       singleRowInserts: single,
       accept,
+      ...rung,
       acceptToDelivered: delivered,
       waiting,
     }
   } finally {
     await doorbell.close()
+    await ringing.close()
     await ledger.end()
     await estate.stop()
   }
@@ -158,6 +175,34 @@ function acceptOnly(ledger: Pool, count: number): Promise<Rate> {
   return byClients(count, () => accept.push(sampleOrder('legacy')))
 }
 
+/** No ring is awaited, so a doorbell that hangs must not show. The orders are legacy ones: nothing is delivered meanwhile. */
+async function acceptAndRing(
+  ledger: Pool,
+  doorbell: Doorbell,
+  redis: PrivateRedis,
+  count: number,
+): Promise<Required<Pick<ServerResult, 'acceptAndRing' | 'acceptWhileHung'>>> {
+  const rings: Promise<unknown>[] = []
+  const run = async (): Promise<Rate> => {
+    const accept = groupedAccept(ledger, (orders) =>
+      // That it fails while the server hangs is what is looked at.
+      rings.push(
+        doorbell.ring(orders.map(({ orderId, gen }) => ({ orderId, gen }))).catch(() => undefined),
+      ),
+    )
+    const rate = await byClients(count, () => accept.push(sampleOrder('legacy')))
+    await Promise.all(rings)
+    return rate
+  }
+  const well = await run()
+  redis.pause()
+  try {
+    return { acceptAndRing: well, acceptWhileHung: await run() }
+  } finally {
+    redis.resume()
+  }
+}
+
 function groupedAccept(
   ledger: Pool,
   onAccepted?: (orders: LedgerEntry[]) => void,
@@ -180,7 +225,7 @@ async function acceptToDelivered(
   const since = clock[0]!.now
   const rings: Promise<void>[] = []
   const ring = (orders: readonly LedgerEntry[]): void => {
-    rings.push(doorbell.ring(orders))
+    rings.push(doorbell.ring(orders.map(({ orderId, gen }) => ({ orderId, gen }))))
   }
   const accept = groupedAccept(ledger, ring)
   if (backlog > 0) await acceptBacklog(ledger, backlog, ring)

@@ -68,7 +68,7 @@ export async function benchStatuses(
     const bareConsumer = await bench.bareConsumer(size.orders)
     show('bare consumer, an UPDATE a message', bareConsumer)
     await bench.must('bridge', 'insert')
-    await bench.must('advance', 'statuses-direct', '--share', '100%')
+    await bench.must('advance', 'statuses-direct', '--share', '100%', '--force', '--why', 'bench')
     // Code is warm before anything is counted.
     await bench.backlog(Math.ceil(size.orders / 10))
     const statuses = await bench.backlog(size.orders)
