@@ -18,7 +18,7 @@ test.before(async () => {
 test.after.always(() => rm(folder, { recursive: true, force: true }))
 
 async function run(
-  script: 'demo' | 'chaos',
+  script: 'demo' | 'chaos' | 'bench' | 'matrix',
   args: readonly string[],
   env: Record<string, string> = {},
 ): Promise<{ code: number | null; out: string; err: string }> {
@@ -44,6 +44,11 @@ for (const [script, args, complaint] of [
   ['chaos', ['--bogus'], /Unknown option '--bogus'/],
   ['chaos', ['--orders', '0'], /--orders expected to be a whole number from 1, got 0/],
   ['chaos', ['--seed', ''], /--seed expected/],
+  ['bench', [], /expected one bench of orders, statuses, decide, intake, first-page, got nothing/],
+  ['bench', ['order'], /expected one bench of .*, got order/],
+  ['bench', ['orders', '--shorts'], /Unknown option '--shorts'; did you mean --short\?/],
+  ['matrix', ['mes-dwon'], /expected a case of .*, got mes-dwon/],
+  ['matrix', ['--bogus'], /Unknown option '--bogus'/],
 ] as const) {
   test.serial(`${script} ${args.join(' ').replace(folder, '')}: one line, exit 2`, async (t) => {
     const plain = await run(script, args)

@@ -10,6 +10,8 @@ import { optional, readConfig, url } from '../runtime/config.ts'
 import { parseOnlyOptions } from './command-line/parse-options.ts'
 import { runScript } from './command-line/run-script.ts'
 import { type DemoOutcome, runDemo } from './demo/demo-run.ts'
+import { keepBusy } from './demo/keep-busy.ts'
+import { demoPartners } from './demo/partner-run.ts'
 import { Progress } from './demo/progress.ts'
 import { type InvoiceOrder, readOrders, sampleOrders } from './demo/read-orders.ts'
 
@@ -17,7 +19,7 @@ const usage = `npm run demo -- [options]
 
 Brings up the whole estate (Shop, CRM, MES, their databases and broker, the proxy, the bridge, the ledger and its couriers),
 drives orders through all ten statuses while phase 1 and then phase 2 move 0 % -> 10 % -> 50 % -> 100 % -> 0 % -> 100 % and couriers
-and appliers are killed, reconciles, and says whether an order was lost or doubled, or shows a status or price that is not the MES's.
+and appliers are killed, drives a partner that retries everything through phase 3, reconciles, and says whether an order was lost or doubled, or shows a status or price that is not the MES's.
 
   --orders FILE.csv   orders from a day file of UCI "Online Retail" (an invoice is an order)
   --models DIR        3D models to upload, in turn; without it a few are made
@@ -29,7 +31,15 @@ and appliers are killed, reconciles, and says whether an order was lost or doubl
 Settings: QUEUE_URL=redis://...  AMQP_URL=amqp://...  AMQP_MANAGEMENT_URL=http://...  POSTGRES_URL=postgres://superuser...
 Without them everything runs embedded. With AMQP_URL the estate's queues in that virtual host are made anew.
 
-Exit codes: 0 nothing lost, nothing doubled, every order closed; 1 a difference; 2 bad usage or it could not start.`
+Exit codes: 0 nothing lost, nothing doubled, every order closed; 1 a difference, or an answer that the OpenAPI document does not describe; 2 bad usage or it could not start.`
+
+// A demo has tens of orders, is over in a minute, and runs everything on one machine: the gates judge what there is.
+const gates = {
+  GATE_MINIMUM: '0',
+  GATE_WATERMARK: '15s',
+  GATE_ADDED_P50_MS: '500',
+  GATE_ADDED_P99_MS: '5000',
+}
 
 const progress = new Progress()
 
@@ -93,11 +103,24 @@ async function demo(): Promise<number> {
       ...(settings.AMQP_MANAGEMENT_URL === undefined
         ? {}
         : { amqpManagementUrl: settings.AMQP_MANAGEMENT_URL }),
+      with: [
+        'reconciler',
+        'intake',
+        'intake-relay',
+        'intake-feed',
+        ...(values.keep === true ? (['console', 'webhooks'] as const) : []),
+      ],
+      settings: { mes: { MES_PARTNERS: JSON.stringify(demoPartners) } },
+      gates,
+      unleash: values.keep === true,
       onStep: (step) => progress.say(`  ${step}`),
     })
-    const inserted = await estate.strangler('bridge', 'insert')
-    if (inserted.code !== 0)
-      throw new Error(`strangler bridge insert ended with ${inserted.code}: ${inserted.stderr}`)
+    if (estate.unleash !== undefined) await must(estate, 'flags', 'apply')
+    await must(estate, 'bridge', 'insert')
+    const keyFile = join(scratch, 'partners.json')
+    await mkdir(scratch, { recursive: true })
+    await writeFile(keyFile, JSON.stringify(demoPartners), { mode: 0o600 })
+    await must(estate, 'partner', 'import-keys', keyFile, '--why', 'demo')
     progress.say(`  the bridges stand on both legacy queues`)
     const started = seconds(began)
     progress.say(`\nUp in ${started} s:`)
@@ -115,12 +138,18 @@ async function demo(): Promise<number> {
     }
     const good = report(outcome, orders)
     process.stdout.write(`${JSON.stringify(result(outcome, running, seconds(began)))}\n`)
-    if (values.keep === true) await stayUp(running, interrupted)
+    if (values.keep === true) await stayUp(running, models, interrupted)
     return good ? 0 : 1
   } finally {
     await estate?.stop()
-    if (values.models === undefined) await rm(scratch, { recursive: true, force: true })
+    await rm(scratch, { recursive: true, force: true })
   }
+}
+
+async function must(estate: Estate, ...command: string[]): Promise<string> {
+  const { code, stdout, stderr } = await estate.strangler(...command)
+  if (code === 0) return stdout
+  throw new Error(`strangler ${command.join(' ')} ended with ${code}: ${stdout}${stderr}`)
 }
 
 function result(outcome: DemoOutcome, estate: Estate, took: number): object {
@@ -131,8 +160,10 @@ function result(outcome: DemoOutcome, estate: Estate, took: number): object {
     perOrder: {
       legacy: outcome.perOrder.legacy ?? null,
       direct: outcome.perOrder.direct ?? null,
+      statusesDirect: outcome.perOrder.statusesDirect ?? null,
     },
     statuses: outcome.statuses,
+    partner: outcome.partner,
     parts: estate.parts,
     seconds: took,
   }
@@ -140,7 +171,7 @@ function result(outcome: DemoOutcome, estate: Estate, took: number): object {
 
 function report(outcome: DemoOutcome, orders: readonly InvoiceOrder[]): boolean {
   const { orders: counts } = outcome.findings
-  const { statuses } = outcome
+  const { statuses, partner } = outcome
   const good =
     counts.lost === 0 &&
     counts.duplicated === 0 &&
@@ -150,6 +181,11 @@ function report(outcome: DemoOutcome, orders: readonly InvoiceOrder[]): boolean 
     counts.closed === counts.submitted &&
     outcome.statuses.behind === 0 &&
     outcome.statuses.wrong === 0 &&
+    outcome.partner.lost === 0 &&
+    outcome.partner.duplicated === 0 &&
+    outcome.partner.orders === outcome.partner.accepted &&
+    outcome.partner.parityDiffs === 0 &&
+    outcome.partner.violations === 0 &&
     outcome.reconcile.code === 0
   progress.say('\nPer order, measured at the servers:')
   for (const [path, cost] of [
@@ -166,6 +202,9 @@ function report(outcome: DemoOutcome, orders: readonly InvoiceOrder[]): boolean 
     `\n${counts.submitted} orders submitted: ${counts.legacy} through CRM, ${counts.direct} direct; ${outcome.courierKills} couriers killed, ${outcome.doubtsSettled} orders in doubt settled by evidence.` +
       `\n${statuses.events} prices and statuses told by the MES: ${statuses.forwarded} through CRM, ${statuses.applied} direct; ${outcome.applierKills} appliers killed; ` +
       `${statuses.behind} orders behind, ${statuses.wrong} wrong on a page or in the Shop DB, ${statuses.lateWrites} late writes of CRM stopped.` +
+      `\n${partner.accepted} orders of a partner, by ${partner.sent} requests: ${partner.replayed} answered with the first answer again; ` +
+      `${partner.orders} in the MES, ${partner.lost} lost, ${partner.duplicated} doubled, ${partner.parityDiffs} made otherwise than we would.` +
+      `\n${partner.exchanges} requests of the partner with their answers, malformed ones too, held against the OpenAPI document that is served: ${partner.violations} violations.` +
       `\n${counts.delivered} in the MES, ${counts.closed} closed, ${counts.lost} lost, ${counts.duplicated} doubled, ${counts.inDoubt} in doubt; ` +
       `${outcome.uploaded} models, ${outcome.hashMismatch} differ.` +
       `\n${good ? 'NO ORDER LOST, NONE DOUBLED.' : 'A DIFFERENCE: see the counts above, and `strangler reconcile`.'}`,
@@ -185,18 +224,47 @@ function report(outcome: DemoOutcome, orders: readonly InvoiceOrder[]): boolean 
   return good
 }
 
-async function stayUp(estate: Estate, interrupted: Promise<unknown>): Promise<void> {
+async function stayUp(
+  estate: Estate,
+  models: readonly string[],
+  interrupted: Promise<unknown>,
+): Promise<void> {
   const directory = resolve('.strangler')
   await mkdir(directory, { recursive: true, mode: 0o700 })
   const file = join(directory, 'estate.json')
   await writeFile(file, JSON.stringify({ environment: estate.operatorEnvironment }, null, 2), {
     mode: 0o600,
   })
+  progress.say('\nBack to the beginning: every phase at 0 %')
+  const because = ['--who', 'demo', '--why', 'yours now'] as const
+  for (const phase of ['orders-direct', 'statuses-direct', 'partner-intake']) {
+    await must(estate, 'rollback', phase, ...because)
+    await must(estate, 'resume', phase, ...because)
+  }
+  const user = await must(estate, 'console-user', 'add', 'demo', '--role', 'operator', '--json')
+  const { password }: { password: string } = JSON.parse(user)
+  const { unleash, pages } = estate
+  const end = keepBusy(estate, models)
   progress.say(
-    `\nStaying up. In another terminal, here:\n  npx strangler status\n  npx strangler bottleneck --since 10m\n` +
-      `Pages: customers ${estate.pages.shop}/  sellers ${estate.pages.crm}/  operators ${estate.pages.mes}/\nCtrl-C ends it.`,
+    [
+      '',
+      'Staying up; an order comes in every second. Ctrl-C ends it.',
+      `  console    http://127.0.0.1:${estate.process('console').port}/   user demo, password ${password}`,
+      `  flags      ${unleash?.url}/projects/default   user ${unleash?.user}, password ${unleash?.password}`,
+      `  customers  ${pages.shop}/`,
+      `  sellers    ${pages.crm}/`,
+      `  operators  ${pages.mes}/`,
+      `  partners   ${pages.mes}/api/partner/v1/orders   key ${Object.keys(demoPartners)[0]}`,
+      `  MES DB     ${estate.databases.mes}`,
+      '',
+      'Try, in another terminal in this folder, or on the two pages above:',
+      '  npx strangler status',
+      '  npx strangler advance orders-direct --share 10% --why "a first tenth"',
+      '  npx strangler rollback orders-direct --why "enough seen"',
+    ].join('\n'),
   )
   await interrupted
+  await end()
   await rm(file, { force: true })
 }
 

@@ -25,7 +25,7 @@ test.serial(
       `UPDATE public.orders SET status = 'MANUFACTURING_APPROVED', price = 12.5, updated_at = ${at} WHERE id = $1`,
       [id],
     )
-    await shop.query(`UPDATE strangler.outbox SET at = ${at}`)
+    await shop.query(`UPDATE strangler.outbox SET path = 'direct', at = ${at}`)
     await ledger.query(
       `INSERT INTO order_ledger (order_id, origin, source_ref, path, path_epoch, path_reason, state, routing_key, body, body_sha256,
        submitted_at, accepted_at, rung_at, delivered_at)
@@ -145,9 +145,10 @@ test.serial(
       [id],
     )
     for (const [code, ...args] of [
-      [0, 'advance', 'orders-direct', '--share', '10%', '--force'],
+      [0, 'advance', 'orders-direct', '--share', '10%', '--force', '--why', 'a test'],
       [0, 'status'],
-      [0, 'rollback', 'orders-direct'],
+      // The order that the MES does not have is named in the receipt.
+      [1, 'rollback', 'orders-direct', '--why', 'a test', '--drain', '0s', '--settle', '0s'],
       [0, 'order', id],
       [0, 'bottleneck', '--since', '2h'],
       [0, 'reconcile', '--redrive'],

@@ -20,7 +20,7 @@ test.after.always(async () => {
 })
 test.beforeEach(async () => {
   await ledger.query(
-    'TRUNCATE order_ledger, order_event, bridge_inbox, status_inbox, phase, phase_journal',
+    'TRUNCATE order_ledger, order_event, bridge_inbox, status_inbox, phase, phase_journal, wish, gate_result, phase_event',
   )
   await shop.query('TRUNCATE public.orders, strangler.outbox, strangler.route')
   await mes.query('TRUNCATE public.orders')
@@ -106,6 +106,11 @@ test.serial('what was typed wrong is answered with what was meant', async (t) =>
   t.regex(await ask('bridge', 'instert'), /did you mean insert/)
   t.regex(await ask('reconcile', '--dry-run'), /--dry-run only goes with --redrive/)
   t.regex(await ask('migrate', '--only', 'crm'), /--only expected to be/)
+  t.regex(
+    await ask('advance', 'orders-direct', '--share', '10%', '--force', '--dry-run'),
+    /--force and --dry-run exclude each other/,
+  )
+  t.is((await atOnce(['help', 'constructor'])).code, 0)
   t.is((await atOnce([])).code, 2)
 })
 
@@ -146,10 +151,16 @@ test.serial(
   },
 )
 
-test.serial('advance, status and rollback', async (t) => {
-  const refused = await strangler(['advance', 'orders-direct', '--share', '10%'])
+const why = ['--why', 'a test'] as const
+
+test.serial('advance, status, resume and rollback', async (t) => {
+  t.regex((await strangler(['advance', 'orders-direct'])).err, /--why expected to say the reason/)
+  const refused = await strangler(['advance', 'orders-direct', '--share', '10%', ...why])
   t.is(refused.code, 2)
-  t.regex(refused.err, /the bridge of mes\.orders is absent, no courier runs; .*--force/)
+  t.regex(
+    refused.out,
+    /FAIL running: .*the bridge of mes\.orders is absent, no relay runs, no courier runs, no watch runs\n.*INCONCLUSIVE replicas: 0 of 0/s,
+  )
   const advanced = await strangler([
     'advance',
     'orders-direct',
@@ -159,6 +170,7 @@ test.serial('advance, status and rollback', async (t) => {
     '--who',
     'ann',
     '--json',
+    ...why,
   ])
   t.is(advanced.code, 0, advanced.err)
   t.like(JSON.parse(advanced.out), {
@@ -172,43 +184,76 @@ test.serial('advance, status and rollback', async (t) => {
   t.is(status.code, 0)
   t.regex(
     status.out,
-    /orders-direct: 10 % in force, epoch 1; advance by ann at .*: "advance to 10 % \(forced: the bridge of mes\.orders is absent, no courier runs\)"/,
+    /orders-direct: 10 % in force, epoch 1; advance by ann at .*: "a test \(forced\)"\n  wanted: 10 % by ann\n/,
   )
-  t.is((await strangler(['advance', 'orders-direct', '--force'])).code, 0)
+  t.is((await strangler(['advance', 'orders-direct', '--force', ...why])).code, 0)
   t.regex((await strangler(['status'])).out, /50 % in force, epoch 2; advance by .+@.+ at/)
-  const lower = await strangler(['advance', 'orders-direct', '--share', '10%'])
+  const lower = await strangler(['advance', 'orders-direct', '--share', '10%', ...why])
   t.is(lower.code, 2)
   t.regex(lower.err, /strangler rollback orders-direct/)
   await shop.query('UPDATE strangler.route SET share = 7000')
   t.is((await strangler(['status'])).code, 1)
-  t.is((await strangler(['rollback', 'orders-direct', '--why', 'enough'])).code, 0)
-  const again = await strangler(['rollback', 'orders-direct'])
+  const back = await strangler(['rollback', 'orders-direct', '--why', 'enough'])
+  t.is(back.code, 0, back.err)
+  t.regex(back.out, /0 finished on the direct path, 0 handed over .*, 0 lost, 0 doubled/)
+  const again = await strangler(['rollback', 'orders-direct', ...why])
   t.is(again.code, 0)
   t.regex(again.out, /stands at 0 % already/)
+  t.regex((await strangler(['status'])).out, /pinned by "rollback" of .*: "enough"/)
+  const stopped = await strangler(['advance', 'orders-direct', '--force', ...why])
+  t.is(stopped.code, 2)
+  t.regex(stopped.err, /strangler resume orders-direct/)
+  t.is((await strangler(['resume', 'orders-direct', ...why])).code, 0)
+  t.is((await strangler(['advance', 'orders-direct', '--force', ...why])).code, 0)
 })
 
 test.serial('an old transaction of the Shop: in force, and exit 3', async (t) => {
   const client = await shop.connect()
+  const advancing = ['advance', 'orders-direct', '--share', '10%', '--force', ...why]
   try {
     await client.query('BEGIN')
     await client.query('SELECT pg_current_xact_id()')
-    const said = await strangler([
-      'advance',
-      'orders-direct',
-      '--share',
-      '10%',
-      '--force',
-      '--json',
-      '--wait',
-      '100ms',
-    ])
+    const said = await strangler([...advancing, '--json', '--wait', '100ms'])
     t.is(said.code, 3, said.err)
     t.like(JSON.parse(said.out), { changed: true, complete: false, epoch: 1 })
   } finally {
     await client.query('ROLLBACK')
     client.release()
   }
-  t.is((await strangler(['advance', 'orders-direct', '--share', '10%'])).code, 0)
+  t.is((await strangler(advancing)).code, 0)
+})
+
+test.serial('hold and kill pin, why names who set it in force', async (t) => {
+  const id = randomUUID()
+  await strangler([
+    'advance',
+    'orders-direct',
+    '--share',
+    '100%',
+    '--force',
+    '--who',
+    'ann',
+    ...why,
+  ])
+  await submitOrder(shop, id)
+  await accept(id)
+  await ledger.query('UPDATE order_ledger SET path_epoch = 1')
+  t.is((await strangler(['hold', 'orders-direct', ...why])).code, 0)
+  t.regex((await strangler(['hold', 'orders-direct', ...why])).out, /pinned already by "hold"/)
+  const killed = await strangler(['kill', 'orders-direct', '--why', 'prices differ', '--json'])
+  t.is(killed.code, 0, killed.err)
+  t.like(JSON.parse(killed.out), { changed: true, share: 0, shareBefore: 10_000 })
+  const told = await strangler(['why', id])
+  t.is(told.code, 0)
+  t.regex(
+    told.out,
+    /the order: direct, by the rule "share": its bucket \d+ is below the share of 10 %/,
+  )
+  t.regex(told.out, /epoch 1 of orders-direct, in force since .* by ann: "a test \(forced\)"/)
+  t.is((await strangler(['why', randomUUID()])).code, 2)
+  const watched = await strangler(['watch', '--every', '1ms', '--rounds', '3', '--json'])
+  t.is(watched.code, 0)
+  t.is(watched.out.match(/"orders-direct"/g)?.length, 3)
 })
 
 test.serial('order: path, reason, hops that add up, and what Shop and MES say', async (t) => {

@@ -5,7 +5,7 @@ import type { Estate } from '../../estate/estate.ts'
 import type { PrivateRabbitmq } from '../../estate/private-rabbitmq.ts'
 import type { PrivateRedis } from '../../estate/private-redis.ts'
 import { descendantsOf } from '../../estate/process-table.ts'
-import { advancePhase, phaseStatus, rollbackPhase } from '../../flags/phase-journal.ts'
+import { advancePhase, lowerPhase, phaseStatus } from '../../flags/phase-journal.ts'
 import { createLog } from '../../runtime/log.ts'
 import { createPool, type Pool } from '../../runtime/postgres.ts'
 import { describeFault, type Fault, type FlippedPhase, type PlannedFault } from './fault-plan.ts'
@@ -126,9 +126,7 @@ export class FaultRunner {
     }
     try {
       const { share: inForce } = await phaseStatus(move)
-      // `advance` refuses a lower share: the way there leads over a rollback.
-      if (wanted < inForce) await rollbackPhase(move)
-      if (wanted > 0) await advancePhase({ ...move, share: wanted })
+      await (wanted < inForce ? lowerPhase : advancePhase)({ ...move, share: wanted })
       this.flips += 1
     } catch (error) {
       this.#say(

@@ -6,6 +6,7 @@ import { placeOrder, registerClient, staff } from '../../estate/people.ts'
 import { withClient } from '../../estate/postgres-server.ts'
 import { descendantsOf } from '../../estate/process-table.ts'
 import { type CarryingCost, CarryingCostMeter } from './carrying-cost.ts'
+import { type PartnerFindings, runPartners } from './partner-run.ts'
 import type { Progress } from './progress.ts'
 import type { InvoiceOrder } from './read-orders.ts'
 import { statusFindings } from './status-findings.ts'
@@ -22,6 +23,7 @@ export interface DemoOutcome {
     readonly statusesDirect: CarryingCost | undefined
   }
   readonly statuses: StatusFindings
+  readonly partner: PartnerFindings
   readonly reconcile: { readonly code: number; readonly stdout: string }
   readonly courierKills: number
   readonly applierKills: number
@@ -31,8 +33,8 @@ export interface DemoOutcome {
 
 interface Part {
   readonly label: string
-  /** What the platform engineer types before it; undefined = nothing moves. */
-  readonly command: readonly string[] | undefined
+  /** What the platform engineer types before it. */
+  readonly commands: readonly (readonly string[])[]
   readonly weight: number
   /** Wait until every order is closed, so that the part's cost can be told apart. */
   readonly drain: boolean
@@ -44,80 +46,86 @@ const who = ['--who', 'demo', '--why', 'demo run']
 const parts: readonly Part[] = [
   {
     label: 'everything through CRM',
-    command: undefined,
+    commands: [],
     weight: 3,
     drain: true,
     measure: 'legacy',
   },
   {
     label: 'orders-direct at 10 %',
-    command: ['advance', 'orders-direct', '--share', '10%', ...who],
+    commands: [['advance', 'orders-direct', '--share', '10%', ...who]],
     weight: 2,
     drain: false,
   },
   {
     label: 'orders-direct at 50 %',
-    command: ['advance', 'orders-direct', '--share', '50%', ...who],
+    commands: [['advance', 'orders-direct', '--share', '50%', ...who]],
     weight: 2,
     drain: false,
     kill: 'child',
   },
   {
     label: 'orders-direct at 100 %',
-    command: ['advance', 'orders-direct', '--share', '100%', ...who],
+    commands: [['advance', 'orders-direct', '--share', '100%', ...who]],
     weight: 2,
     drain: false,
     kill: 'supervisor',
   },
   {
     label: 'rolled back to CRM',
-    command: ['rollback', 'orders-direct', ...who],
+    commands: [['rollback', 'orders-direct', ...who]],
     weight: 2,
     drain: true,
   },
   {
     label: 'orders-direct at 100 % again',
-    command: ['advance', 'orders-direct', '--share', '100%', ...who],
+    commands: [
+      ['resume', 'orders-direct', ...who],
+      ['advance', 'orders-direct', '--share', '100%', ...who],
+    ],
     weight: 3,
     drain: true,
     measure: 'direct',
   },
   {
     label: 'statuses-direct at 10 %',
-    command: ['advance', 'statuses-direct', '--share', '10%', ...who],
+    commands: [['advance', 'statuses-direct', '--share', '10%', ...who]],
     weight: 2,
     drain: false,
   },
   {
     label: 'statuses-direct at 50 %',
-    command: ['advance', 'statuses-direct', '--share', '50%', ...who],
+    commands: [['advance', 'statuses-direct', '--share', '50%', ...who]],
     weight: 2,
     drain: false,
     kill: 'applier',
   },
   {
     label: 'statuses-direct at 100 %',
-    command: ['advance', 'statuses-direct', '--share', '100%', ...who],
+    commands: [['advance', 'statuses-direct', '--share', '100%', ...who]],
     weight: 2,
     drain: false,
     kill: 'applier and courier',
   },
   {
     label: 'statuses back to CRM',
-    command: ['rollback', 'statuses-direct', ...who],
+    commands: [['rollback', 'statuses-direct', ...who]],
     weight: 2,
     drain: true,
   },
   {
     label: 'statuses-direct at 100 % again',
-    command: ['advance', 'statuses-direct', '--share', '100%', ...who],
+    commands: [
+      ['resume', 'statuses-direct', ...who],
+      ['advance', 'statuses-direct', '--share', '100%', ...who],
+    ],
     weight: 3,
     drain: true,
     measure: 'statusesDirect',
   },
 ]
 
-/** Drives real orders through the estate while phases 1 and 2 move forward, back and forward again, and their processes are killed. */
+/** Drives real orders through the estate while the phases move forward, back and forward again, and their processes are killed. */
 export async function runDemo(
   estate: Estate,
   orders: readonly InvoiceOrder[],
@@ -212,6 +220,7 @@ export async function runDemo(
     }
   }
 
+  let partner: PartnerFindings
   const whole = parts.reduce((sum, part) => sum + part.weight, 0)
   let next = 0
   try {
@@ -221,13 +230,13 @@ export async function runDemo(
           ? orders.length
           : Math.min(orders.length, next + Math.round((orders.length * part.weight) / whole))
       progress.say(
-        `${number + 1}. ${part.label}: ${until - next} orders${part.command === undefined ? '' : `   $ strangler ${part.command.slice(0, 4).join(' ')}`}`,
+        `${number + 1}. ${part.label}: ${until - next} orders${part.commands.map((command) => `   $ strangler ${command.slice(0, -who.length).join(' ')}`).join('')}`,
       )
-      if (part.command !== undefined) {
-        const result = await estate.strangler(...part.command)
+      for (const command of part.commands) {
+        const result = await estate.strangler(...command)
         if (result.code !== 0)
           throw new Error(
-            `strangler ${part.command.join(' ')} ended with ${result.code}: ${result.stderr}`,
+            `strangler ${command.join(' ')} ended with ${result.code}: ${result.stdout}${result.stderr}`,
           )
       }
       const meter = new CarryingCostMeter(estate)
@@ -253,6 +262,8 @@ export async function runDemo(
       if (part.drain) await drain('through all statuses')
       if (part.measure !== undefined) cost[part.measure] = await meter.stop(count)
     }
+    progress.say(`${parts.length + 1}. a partner moves behind the intake`)
+    partner = await runPartners(estate, progress)
   } finally {
     await people.stop()
   }
@@ -271,6 +282,7 @@ export async function runDemo(
       statusesDirect: cost.statusesDirect,
     },
     statuses: await statusFindings(estate),
+    partner,
     reconcile: { code: reconcile.code, stdout: reconcile.stdout },
     courierKills,
     applierKills,

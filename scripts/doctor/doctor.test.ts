@@ -1,6 +1,8 @@
 import test from 'ava'
 
 import type { BridgeStatus } from '../../adapters/bridge/bridge-status.ts'
+import { missingForOrders } from '../../adapters/gates/orders-running.ts'
+import type { Running } from '../../adapters/gates/orders-running.ts'
 import { inspectRedis, judgeRedis } from '../../delivery/redis-settings.ts'
 import { startEmbeddedPostgres } from '../../estate/embedded-postgres.ts'
 import { startPrivateRabbitmq } from '../../estate/private-rabbitmq.ts'
@@ -11,11 +13,11 @@ import { createLog } from '../../runtime/log.ts'
 import { createPool } from '../../runtime/postgres.ts'
 import { serialWith } from '../../test/optional-server.ts'
 import { judgeBridge } from './broker-settings.ts'
+import { judgeLedger } from './ledger-invariants.ts'
 import { judgeMesAdapter } from './mes-adapter.ts'
 import { inspectPostgres, judgePostgres } from './postgres-settings.ts'
 import { inspectRabbit, judgeQueue } from './rabbitmq-settings.ts'
-import { judgeRunning, missingForOrders } from './running.ts'
-import type { Running } from './running.ts'
+import { judgeRunning } from './running.ts'
 
 function unsafe(findings: readonly Finding[]): string[] {
   return findings.filter((each) => each.level === 'unsafe').map((each) => each.subject)
@@ -54,6 +56,13 @@ test('PostgreSQL: each setting broken in turn is named, and only it', (t) => {
   t.deepEqual(warned({ superuser: true }), ['ledger role'])
   t.deepEqual(warned({ standbys: 1 }), ['ledger standby'])
   t.deepEqual(warned({ standbys: 1, synchronous_standby_names: 'ANY 1 (*)' }), [])
+})
+
+test('an order whose owner changed without a certificate is unsafe, and named', (t) => {
+  t.deepEqual(unsafe(judgeLedger([])), [])
+  const [found] = judgeLedger([{ invariant: 'nothing is taken over', orderIds: ['a', 'b'] }])
+  t.like(found, { level: 'unsafe', subject: 'owners of orders' })
+  t.regex(found!.says, /nothing is taken over.* 2 orders: a b/)
 })
 
 test('what can still double an order depends on the MES guard', (t) => {
@@ -198,9 +207,11 @@ test('what does not run, or does not keep up, is named', (t) => {
     ...good,
     ordersBridge: 'absent',
     couriers: 0,
+    relays: 0,
+    watches: 0,
     trigger: 'missing',
   })
-  t.deepEqual([missing.parts.length, missing.processes.length], [2, 1])
+  t.deepEqual([missing.parts.length, missing.processes.length], [2, 3])
 })
 
 const withRedis = serialWith('redis-server')

@@ -1,15 +1,12 @@
 import test from 'ava'
 
+import { missingForStatuses, readStatusesRunning } from '../../adapters/gates/statuses-running.ts'
+import type { StatusesRunning } from '../../adapters/gates/statuses-running.ts'
 import type { Finding } from '../../runtime/finding.ts'
 import { createLog } from '../../runtime/log.ts'
 import { createPool } from '../../runtime/postgres.ts'
 import { startEstateDatabases } from '../../test/estate-databases.ts'
-import {
-  judgeStatusesRunning,
-  readStatusesRunning,
-  missingForStatuses,
-} from './statuses-running.ts'
-import type { StatusesRunning } from './statuses-running.ts'
+import { judgeStatusesRunning } from './statuses-running.ts'
 
 function unsafe(findings: readonly Finding[]): string[] {
   return findings.filter((each) => each.level === 'unsafe').map((each) => each.subject)
