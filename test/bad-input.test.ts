@@ -15,7 +15,7 @@ const megabyte = 1024 * 1024
 
 test.before(async () => {
   estate = await startEstate({
-    without: ['bridge', 'relay', 'courier', 'watch'],
+    without: ['bridge', 'relay', 'courier', 'watch', 'applier', 'shadow'],
     settings: { shop: { SHOP_MODEL_MAX_BYTES: String(300 * megabyte) } },
   })
 })

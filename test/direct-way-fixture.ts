@@ -1,9 +1,15 @@
 import type { ExecutionContext } from 'ava'
+import type pg from 'pg'
 
+import { parseShare } from '../contracts/path-share.ts'
 import { type Estate, type EstateOptions, startEstate } from '../estate/estate.ts'
 import { violations } from '../estate/invariants.ts'
 import { withClient } from '../estate/postgres-server.ts'
-import { waitUntil } from './wait-until.ts'
+import { advancePhase } from '../flags/phase-journal.ts'
+import { createLog } from '../runtime/log.ts'
+import { createPool } from '../runtime/postgres.ts'
+import type { Pool } from '../runtime/postgres.ts'
+import { waitUntilIn } from './wait-until.ts'
 
 // Small periods, so that a death is certified and a doubt settled within a test; the relation between them is production's.
 const periods = { KILL_PERIOD_MS: '1000', SETTLE_MS: '1000' }
@@ -12,7 +18,7 @@ const courier = { ...periods, QUIET_MS: '1000', PROBE_MS: '300' }
 /** The direct way with the real MES at its end; orders are submitted to the Shop DB, no page is needed. */
 export function startDirectWay(options: EstateOptions = {}): Promise<Estate> {
   return startEstate({
-    without: ['shop', 'crm', 'proxy', 'bridge'],
+    without: ['shop', 'crm', 'proxy', 'bridge', 'applier', 'shadow'],
     ...options,
     settings: {
       mes: { MES_PRICE_US_PER_TRIANGLE: '0' },
@@ -24,14 +30,16 @@ export function startDirectWay(options: EstateOptions = {}): Promise<Estate> {
 }
 
 export async function moveShare(estate: Estate, share: string): Promise<void> {
-  const verb =
-    share === '0%'
-      ? ['rollback', 'orders-direct']
-      : // There is no bridge here.
-        ['advance', 'orders-direct', '--share', share, '--force']
-  const result = await estate.strangler(...verb, '--who', 'test', '--why', 'test')
-  if (result.code !== 0)
-    throw new Error(`strangler ${verb.join(' ')} ended with ${result.code}: ${result.stderr}`)
+  const log = createLog('test')
+  const { databases } = estate
+  const ledger = createPool(databases.ledger, { name: 'test', max: 1, log })
+  const shop = createPool(databases.shop, { name: 'test', max: 1, log })
+  try {
+    const act = { ledger, seam: shop, phase: 'orders-direct', who: 'test', why: 'test' } as const
+    await advancePhase({ ...act, share: parseShare(share)! })
+  } finally {
+    await Promise.all([ledger.end(), shop.end()])
+  }
 }
 
 /**
@@ -86,13 +94,14 @@ export function says(
   return heard
 }
 
-export async function ledgerStates(estate: Estate): Promise<Record<string, number>> {
-  const rows = await withClient(estate.databases.ledger, async (client) => {
-    const result = await client.query<{ state: string; count: number }>(
-      `SELECT state, count(*)::int AS count FROM order_ledger WHERE path = 'direct' GROUP BY state`,
-    )
-    return result.rows
-  })
+export function ledgerStates(estate: Estate): Promise<Record<string, number>> {
+  return withClient(estate.databases.ledger, ledgerStatesIn)
+}
+
+export async function ledgerStatesIn(ledger: Pool | pg.Client): Promise<Record<string, number>> {
+  const { rows } = await ledger.query<{ state: string; count: number }>(
+    `SELECT state, count(*)::int AS count FROM order_ledger WHERE path = 'direct' GROUP BY state`,
+  )
   return Object.fromEntries(rows.map((row) => [row.state, row.count]))
 }
 
@@ -103,16 +112,18 @@ export async function expectEachOnce(
   ids: readonly string[],
   deadlineMs = 90_000,
 ): Promise<void> {
-  await waitUntil(
+  const { mes, ledger } = estate.databases
+  await waitUntilIn(
+    [mes, ledger],
     `${ids.length} orders in the MES and delivered in the ledger`,
-    async () => {
-      const held = await mesRows(estate, ids)
-      const open = await openInLedger(estate)
-      return held.size === ids.length && open === 0
-        ? true
-        : Promise.reject(
-            new Error(`MES holds ${held.size} of ${ids.length}, ${open} open in the ledger`),
-          )
+    async (inMes, inLedger) => {
+      const held = await mesRowsIn(inMes, ids)
+      const open = await openInLedger(inLedger)
+      if (held.size === ids.length && open.length === 0) return true
+      const some = open.slice(0, 10).join('; ')
+      throw new Error(
+        `MES holds ${held.size} of ${ids.length}, ${open.length} open in the ledger: ${some}`,
+      )
     },
     deadlineMs,
   )
@@ -126,22 +137,27 @@ export async function expectEachOnce(
 }
 
 export function mesRows(estate: Estate, ids: readonly string[]): Promise<Map<string, number>> {
-  return withClient(estate.databases.mes, async (client) => {
-    const { rows } = await client.query<{ id: string; count: number }>(
-      `SELECT order_id::text AS id, count(*)::int AS count FROM orders WHERE order_id = ANY($1::uuid[]) GROUP BY order_id`,
-      [ids],
-    )
-    return new Map(rows.map((row) => [row.id, row.count]))
-  })
+  return withClient(estate.databases.mes, (client) => mesRowsIn(client, ids))
 }
 
-async function openInLedger(estate: Estate): Promise<number> {
-  return withClient(estate.databases.ledger, async (client) => {
-    const { rows } = await client.query<{ count: number }>(
-      `SELECT count(*)::int AS count FROM order_ledger WHERE state NOT IN ('delivered', 'dead', 'cancelled')`,
-    )
-    return rows[0]!.count
-  })
+async function mesRowsIn(
+  mes: Pool | pg.Client,
+  ids: readonly string[],
+): Promise<Map<string, number>> {
+  const { rows } = await mes.query<{ id: string; count: number }>(
+    `SELECT order_id::text AS id, count(*)::int AS count FROM orders WHERE order_id = ANY($1::uuid[]) GROUP BY order_id`,
+    [ids],
+  )
+  return new Map(rows.map((row) => [row.id, row.count]))
+}
+
+async function openInLedger(ledger: Pool): Promise<string[]> {
+  const { rows } = await ledger.query<{ line: string }>(
+    `SELECT concat_ws(' ', order_id, state, 'owner', owner_id, 'attempts', attempts, 'sending', sending_at, 'doubt', doubt_at,
+       'next', next_attempt_at, 'now', clock_timestamp()) AS line FROM order_ledger
+     WHERE state NOT IN ('delivered', 'dead', 'cancelled')`,
+  )
+  return rows.map(({ line }) => line)
 }
 
 /** Resolves when a process of ours has reached the named failpoint. Call it before what makes it happen. */

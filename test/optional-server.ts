@@ -8,10 +8,13 @@ import test, { type ExecutionContext } from 'ava'
 import { findRabbitmqServer } from '../estate/private-rabbitmq.ts'
 import { findRedisServer } from '../estate/private-redis.ts'
 import { integer, readConfig, withDefault } from '../runtime/config.ts'
+import { findExecutable } from '../runtime/find-executable.ts'
 
 const finders = {
   'redis-server': findRedisServer,
   'rabbitmq-server': findRabbitmqServer,
+  // No server, but as optional: a real browser.
+  chromium: () => findExecutable('chromium'),
   // No server, but as optional: a disk of a few megabytes that a test can fill.
   'right to mount': mayMount,
 } as const

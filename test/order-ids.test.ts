@@ -22,7 +22,9 @@ let estate: Estate
 let ledger: Pool
 
 test.before(async () => {
-  estate = await startDirectWay({ without: ['shop', 'crm', 'mes', 'proxy', 'bridge', 'relay'] })
+  estate = await startDirectWay({
+    without: ['shop', 'crm', 'mes', 'proxy', 'bridge', 'relay', 'applier', 'shadow'],
+  })
   ledger = createPool(estate.databases.ledger, { name: 'test', log })
 })
 test.after.always(async () => {

@@ -108,6 +108,13 @@ async function parity(phase: string, ...more: string[]): Promise<{ code: number;
   return { code: code ?? -1, said: JSON.parse(stdout) as Said }
 }
 
+async function parityGate(): Promise<{ verdict: string; orderIds: string[] }> {
+  const { stdout } = await estate.strangler('gates', 'statuses-direct', '--json')
+  const { gates } = JSON.parse(stdout)
+  const { verdict, orderIds } = gates.find((each: { gate: string }) => each.gate === 'parity')
+  return { verdict, orderIds: orderIds.toSorted() }
+}
+
 /** Difference by field, with the orders and values. */
 function found(said: Said): Record<string, string[]> {
   return Object.fromEntries(
@@ -236,6 +243,7 @@ test.serial(
     const people = await estate.strangler('parity', 'statuses-direct', '--since', '1h')
     t.regex(people.stdout, /price: 2 differences in 2 orders/)
     for (const id of broken) t.true(people.stdout.includes(id))
+    t.deepEqual(await parityGate(), { verdict: 'FAIL', orderIds: broken })
     // It is not told again when CRM gets the same message again.
     await redeliver([priced(broken[0]!, `${100 + ids.indexOf(broken[0]!)}.31`)])
     await quiet()
@@ -254,6 +262,7 @@ test.serial(
     t.is(hidden.said.differingOrders, 0)
     t.is(hidden.said.fields[0]?.accepted?.who, 'ann')
     t.is(hidden.said.fields[0]?.differences, 2)
+    t.deepEqual(await parityGate(), { verdict: 'PASS', orderIds: [] })
     const people = await estate.strangler('parity', 'statuses-direct')
     t.regex(people.stdout, /accepted until 20.* by ann: "rounded until the next release"/)
     // Its time is over.
@@ -278,7 +287,7 @@ test.serial(
       t.is(code, 2, refused.join(' '))
       t.regex(stderr, says)
     }
-    t.is((await estate.strangler('parity', 'partner-intake')).code, 2)
+    t.is((await estate.strangler('parity', 'crm-clients')).code, 2)
     t.is(await value('ledger', 'SELECT count(*) FROM parity_accepted'), 1)
   },
 )

@@ -24,8 +24,8 @@ test.serial(
   'every order ends closed on both sides, and CRM carries no status of a direct one',
   async (t) => {
     await say('bridge', 'insert')
-    await say('advance', 'orders-direct', '--share', '50%')
-    await say('advance', 'statuses-direct', '--share', '50%')
+    await say('advance', 'orders-direct', '--share', '50%', '--force', '--why', 'a test')
+    await say('advance', 'statuses-direct', '--share', '50%', '--force', '--why', 'a test')
     const people = staff(estate.pages)
     try {
       const ids = await submitOrders(estate, 60)

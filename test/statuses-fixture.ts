@@ -9,7 +9,7 @@ import { wholeShare } from '../contracts/path-share.ts'
 import type { NodeProcess } from '../estate/child-process.ts'
 import { type Estate, type EstateOptions, type ProcessName, startEstate } from '../estate/estate.ts'
 import { withClient } from '../estate/postgres-server.ts'
-import { advancePhase, type Moved, rollbackPhase } from '../flags/phase-journal.ts'
+import { advancePhase, lowerPhase, type Moved } from '../flags/phase-journal.ts'
 import type { PhaseId } from '../flags/phases.ts'
 import { createLog } from '../runtime/log.ts'
 import { createPool, type Pool } from '../runtime/postgres.ts'
@@ -72,7 +72,7 @@ export async function startStatusesWay(
         who: 'test',
         why: 'test',
       }
-      return share === 0 ? rollbackPhase(act) : advancePhase({ ...act, share })
+      return share === 0 ? lowerPhase({ ...act, share }) : advancePhase({ ...act, share })
     }
     await move('orders-direct', wholeShare)
     await move('statuses-direct', wholeShare)

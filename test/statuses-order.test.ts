@@ -65,6 +65,31 @@ test.serial('the same body twice on purpose is two events', async (t) => {
   t.deepEqual((await settledInInbox(way, id, 5)).slice(3), ['applied', 'superseded: repeated'])
 })
 
+// Delivered to the bridge before it died, all of them come again as redelivered, also those that it never looked at.
+test.serial(
+  'bodies A, B, A without a time: killed after each of them, none is lost and none doubled',
+  async (t) => {
+    for (const stored of [1, 2, 3]) {
+      const id = await submittedOrder(way)
+      await way.estate.process('bridge').terminate()
+      for (const price of ['10.00', '12.00', '10.00'])
+        await tell(way, id, { price, occurredAt: undefined })
+      const dying = await way.estate.launch('bridge', {
+        FAILPOINTS: `bridge.diverted=kill@${stored}`,
+      })
+      t.is((await dying.exited).signal, 'SIGKILL')
+      await way.estate.launch('bridge')
+      await tell(way, id, { status: 'PRICE_CALCULATED' })
+      const verdicts = await waitUntil('all that was told is in the inbox', async () => {
+        const states = await inInbox(way, id)
+        return states.at(-1) === 'superseded: repeated' && states
+      })
+      t.is(verdicts.length, 4, `${stored} stored: ${verdicts.join(', ')}`)
+      t.is(await inShop(way, id), 'PRICE_CALCULATED 10.00 EUR', `${stored} stored`)
+    }
+  },
+)
+
 test.serial('a history that arrives backwards ends where the MES ended', async (t) => {
   const id = await submittedOrder(way)
   for (const status of ['SHIPPED', 'PACKAGING', 'MANUFACTURING_COMPLETED', 'MANUFACTURING_STARTED'])

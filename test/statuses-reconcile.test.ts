@@ -49,7 +49,7 @@ test.serial(
   'reconcile finds what the Shop lost and brings it up, each order by its own path',
   async (t) => {
     await say(0, 'bridge', 'insert')
-    await say(0, 'advance', 'statuses-direct', '--share', '50%')
+    await say(0, 'advance', 'statuses-direct', '--share', '50%', '--force', '--why', 'a test')
     const ids = await submitOrders(estate, 20)
     const before = await allPriced(ids.length)
     await withClient(estate.databases.shop, async (client) => {
