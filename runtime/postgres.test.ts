@@ -2,6 +2,7 @@ import test from 'ava'
 
 import { startEmbeddedPostgres } from '../estate/embedded-postgres.ts'
 import { startTcpForwarder } from '../test/tcp-forwarder.ts'
+import { waitUntil } from '../test/wait-until.ts'
 import { createLog } from './log.ts'
 import { createPool, holdingLock, inTransaction } from './postgres.ts'
 
@@ -19,7 +20,11 @@ test('one session at a time holds a lock, and gives it back with its work', asyn
       holdingLock(pool, lock, () => Promise.reject(new Error('the work failed'))),
       { message: 'the work failed' },
     )
-    t.is(await holdingLock(pool, lock, () => Promise.resolve('again')), 'again')
+    // A session that failed is ended, and its server gives the lock back when it has read that.
+    const again = await waitUntil('the lock of the ended session', () =>
+      holdingLock(pool, lock, () => Promise.resolve('again')),
+    )
+    t.is(again, 'again')
   } finally {
     await pool.end()
     await postgres.stop()
