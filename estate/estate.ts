@@ -294,6 +294,8 @@ async function build(
       env: () => ({
         LEDGER_URL: ledgerAs('partner_relay'),
         INTAKE_URL: intakeAs('partner_relay'),
+        // The MES of the estate prices in milliseconds, not in minutes.
+        PARTNER_ORDERS_PER_MINUTE: '60000',
         QUEUE_URL: queueUrl,
         ...queuePrefix,
         ...broker,

@@ -76,6 +76,7 @@ const fullFirstPage: FirstPageSize = {
   blocks: 5,
   secondsPerRound: 8,
   ordersPerSecond: 10,
+  pacePerMinute: 120,
   ordersInWork: 20_000,
   submitsToSee: 50,
 }
@@ -83,6 +84,7 @@ const shortFirstPage: FirstPageSize = {
   blocks: 1,
   secondsPerRound: 3,
   ordersPerSecond: 10,
+  pacePerMinute: 120,
   ordersInWork: 2000,
   submitsToSee: 10,
 }

@@ -2,6 +2,9 @@ import { createHash, randomUUID } from 'node:crypto'
 
 import test from 'ava'
 
+import { gateSources } from '../adapters/gates/gate-sources.ts'
+import { readWaits } from '../adapters/gates/lag.ts'
+import { readPartnerBooks } from '../adapters/partners/partner-books.ts'
 import { partnersDrain } from '../adapters/partners/partners-drain.ts'
 import { torusStl } from '../estate/sample-models.ts'
 import { createLog } from '../runtime/log.ts'
@@ -288,6 +291,71 @@ test.serial('what no database takes stops nothing that comes behind it', async (
   await applied(last)
   t.is((await seen(world.intakeApi, id)).status, 'PACKAGING')
 })
+
+test.serial(
+  'a flood leaves at the pace, and its waiting is a fault only when nothing moves',
+  async (t) => {
+    const { estate, intake } = world
+    await world.route(10_000)
+    await estate.process('intake-relay').terminate()
+    const ids: string[] = []
+    for (let n = 0; n < 5; n += 1) ids.push(await accepted(`flood-${n}`))
+    const inMes = async (): Promise<number> => {
+      const { rows } = await mes.query<{ orders: number }>(
+        'SELECT count(*)::int AS orders FROM orders WHERE order_id = ANY($1::uuid[])',
+        [ids],
+      )
+      return rows[0]!.orders
+    }
+    const relay = await estate.launch('intake-relay', { PARTNER_ORDERS_PER_MINUTE: '1' })
+    await waitUntil('the first of the flood in the MES', async () => (await inMes()) > 0)
+    const { rows: waiting } = await intake.query<{ id: string }>(
+      'SELECT order_id AS id FROM outbox o WHERE relayed_at IS NULL ORDER BY o.id',
+    )
+    t.deepEqual(
+      waiting.map(({ id }) => id),
+      ids.slice(1),
+    )
+
+    await intake.query(
+      `UPDATE partner_order SET created_at = created_at - interval '1 hour' WHERE id = ANY($1::uuid[])`,
+      [ids],
+    )
+    await intake.query(
+      `UPDATE outbox SET at = at - interval '1 hour' WHERE order_id = ANY($1::uuid[])`,
+      [ids],
+    )
+    const late = async (): Promise<readonly string[]> => {
+      const sources = gateSources({ ...estate.databases }, 10_000, createLog('test'))
+      try {
+        const waits = await readWaits(sources, 'partner-intake', 600_000)
+        const { differences } = await readPartnerBooks(
+          { ...sources },
+          { windowMs: 86_400_000, watermarkMs: 600_000 },
+        )
+        return [
+          ...waits
+            .filter(({ oldestMs = 0, limitMs }) => oldestMs > limitMs)
+            .map(({ where }) => where),
+          ...differences.filter(({ orderId }) => ids.includes(orderId)).map(({ says }) => says),
+        ]
+      } finally {
+        await sources.close()
+      }
+    }
+    t.deepEqual(await late(), [], 'one was taken just now')
+    await intake.query(
+      `UPDATE outbox SET relayed_at = relayed_at - interval '1 hour' WHERE order_id = $1`,
+      [ids[0]],
+    )
+    const stuck = 'it is in the outbox of the intake: is its relay running?'
+    t.deepEqual(await late(), ['the outbox of the intake', stuck, stuck, stuck, stuck])
+
+    await relay.terminate()
+    await estate.launch('intake-relay')
+    await waitUntil('the whole flood in the MES', async () => (await inMes()) === ids.length)
+  },
+)
 
 test.serial('a rollback looks at the orders of a released partner as well', async (t) => {
   const id = await storedOnly()

@@ -80,10 +80,13 @@ async function outbox(shop: GateSources['shop'], limitMs: number): Promise<Wait>
   return waitOf('the outbox of the Shop DB', limitMs, rows)
 }
 
+/** Orders leave it in order and at a pace: a flood waits there and is no fault, as long as it moves. */
 async function intakeOutbox(intake: GateSources['intake'], limitMs: number): Promise<Wait> {
   const { rows } = await intake((pool) =>
     pool.query<Oldest>(
-      `SELECT order_id::text AS "orderId", ${age('at')} FROM outbox WHERE relayed_at IS NULL ORDER BY id LIMIT 1`,
+      `SELECT order_id::text AS "orderId", ${age('greatest(oldest.at, moved.at)')}
+       FROM (SELECT id, order_id, at FROM outbox WHERE relayed_at IS NULL ORDER BY id LIMIT 1) oldest
+       LEFT JOIN LATERAL (SELECT relayed_at FROM outbox WHERE id < oldest.id ORDER BY id DESC LIMIT 1) moved(at) ON true`,
     ),
   )
   return waitOf('the outbox of the intake', limitMs, rows)

@@ -15,6 +15,7 @@ import {
   partnerOrderSubmittedBody,
   type StoredPartnerOrder,
 } from '../wire/partner-order-messages.ts'
+import { pace } from './pace.ts'
 
 interface IntakeRelayOptions {
   readonly intake: Pool
@@ -27,6 +28,7 @@ interface IntakeRelayOptions {
   /** False: this process may be behind the epoch, and takes up nothing. */
   readonly mayTake: () => boolean
   readonly log: Log
+  readonly ordersPerMinute: number
   readonly batch?: number
   readonly tracing?: Tracing
   onRelayed?(orders: number): void
@@ -45,10 +47,14 @@ const createdKey = 'order.created'
  * Intake outbox -> CRM is told, then -> ledger. CRM's `order.created` is confirmed before the ledger has the order: so it stands in
  * CRM's queue before anything that the MES will say of it. A crash in between repeats both; the bridge lets the second
  * `order.created` go no further, and the second insert changes nothing.
+ *
+ * Orders leave at a pace: the MES stores and prices each in the process that serves the operators' pages, so a flood has to wait
+ * here, where it costs them nothing, and not in the MES's queue.
  */
 export function intakeRelay(options: IntakeRelayOptions): Service {
   const { intake, ledger, broker, log } = options
   const batch = options.batch ?? 200
+  const toMes = pace(options.ordersPerMinute)
   let sender: Sender | undefined
   let opened = 0
   const openSender = async (): Promise<Sender> => {
@@ -78,15 +84,17 @@ export function intakeRelay(options: IntakeRelayOptions): Service {
     log,
     idleMs: () => 20,
     work: async () => {
-      if (!options.mayTake()) return false
+      const due = Math.min(batch, toMes.due())
+      if (due === 0 || !options.mayTake()) return false
       const { rows } = await intake.query<{ waiting: boolean }>(
         'SELECT EXISTS (SELECT FROM outbox WHERE relayed_at IS NULL) AS waiting /* poll */',
       )
       if (rows[0]?.waiting !== true) return false
       return inTransaction(intake, async (client) => {
         const enteredAt = performance.now()
-        const orders = await takeUnrelayed(client, batch)
+        const orders = await takeUnrelayed(client, due)
         if (orders.length === 0) return false
+        toMes.went(orders.length)
         failpoint('intake-relay.taken')
         await tell(orders)
         failpoint('intake-relay.told')
@@ -100,7 +108,7 @@ export function intakeRelay(options: IntakeRelayOptions): Service {
         failpoint('intake-relay.rung')
         options.onRelayed?.(orders.length)
         traceAccepted(options.tracing, accepted, enteredAt)
-        return orders.length === batch
+        return orders.length === due
       })
     },
   })

@@ -54,6 +54,8 @@ async function relay(relayLog: Log): Promise<Service> {
     QUEUE_PREFIX: optional(text()),
     BROKER_URL: url('amqp', 'amqps', 'postgres', 'postgresql'),
     AMQP_MANAGEMENT_URL: optional(url('http', 'https')),
+    // The MES prices one at a time, for minutes each: what it can do stays far below, and its pages do not feel this.
+    PARTNER_ORDERS_PER_MINUTE: withDefault(integer({ min: 1, max: 1_000_000 }), 120),
   })
   const name = 'strangler-partner-relay'
   const ledger = createPool(config.LEDGER_URL, { name, log: relayLog })
@@ -100,6 +102,7 @@ async function relay(relayLog: Log): Promise<Service> {
     senderName: `partner-relay.${process.pid}.${Date.now()}`,
     log: relayLog,
     mayTake: () => lease.holds(),
+    ordersPerMinute: config.PARTNER_ORDERS_PER_MINUTE,
     tracing,
     onRelayed: (orders) => relayed.add({}, orders),
     ring: (orders) => bell.ring(orders),

@@ -41,6 +41,8 @@ interface IntakeOrder {
   readonly status: string
   readonly price: string | null
   readonly relayed: boolean | null
+  /** Since the relay took the last order before those that wait; null = none yet, or nothing waits. */
+  readonly relayQuietForMs: number | null
   readonly ageMs: number
   readonly quietForMs: number
 }
@@ -87,6 +89,8 @@ async function intakePage(
   const { rows } = await intake((pool) =>
     pool.query<IntakeOrder>(
       `SELECT o.id::text AS "orderId", o.born, o.status, o.price::text AS price, b.relayed_at IS NOT NULL AS relayed,
+         (SELECT extract(epoch FROM clock_timestamp() - r.relayed_at) * 1000 FROM outbox r
+          WHERE r.id < (SELECT min(id) FROM outbox WHERE relayed_at IS NULL) ORDER BY r.id DESC LIMIT 1)::float8 AS "relayQuietForMs",
          (extract(epoch FROM clock_timestamp() - o.created_at) * 1000)::float8 AS "ageMs",
          (extract(epoch FROM clock_timestamp() - greatest(o.updated_at, b.relayed_at, o.created_at)) * 1000)::float8 AS "quietForMs"
        FROM partner_order o JOIN partner p ON p.id = o.partner AND (p.route <> 'mes' OR $3) LEFT JOIN outbox b ON b.order_id = o.id
@@ -127,7 +131,8 @@ async function judgePage(
       })
     if (order.born === 'intake' && side.ledger === undefined) {
       if (order.relayed !== true) {
-        if (order.ageMs > watermarkMs)
+        // Behind a flood it waits for its turn, which comes as long as the relay goes on.
+        if (Math.min(order.ageMs, order.relayQuietForMs ?? order.ageMs) > watermarkMs)
           add('stuck', 'it is in the outbox of the intake: is its relay running?', true)
       } else if (order.quietForMs > watermarkMs)
         add('lost', 'the relay brought it to the ledger, which does not have it any more')

@@ -16,6 +16,8 @@ export interface FirstPageSize {
   readonly secondsPerRound: number
   /** Partner orders a second, each with a model of 100 KB. */
   readonly ordersPerSecond: number
+  /** The pace at which the intake's relay lets them go on to the MES. */
+  readonly pacePerMinute: number
   readonly ordersInWork: number
   readonly submitsToSee: number
 }
@@ -34,6 +36,8 @@ export interface FirstPageResult extends FirstPageSize {
   readonly intake: PageTimes
   /** From a partner's submit to the order standing on the operators' first page, ms. */
   readonly untilSeen: { readonly legacy: Rate; readonly intake: Rate }
+  /** From the end of the flood until the MES had stored and priced its last order, at most, seconds. */
+  readonly untilThrough: { readonly legacy: number; readonly intake: number }
 }
 
 const key = 'bench-key'
@@ -53,7 +57,10 @@ export async function benchFirstPage(
     databasePrefix: 'bench_first_page_',
     without: ['shop', 'crm', 'proxy', 'bridge', 'relay', 'applier', 'shadow'],
     with: ['intake', 'intake-relay', 'intake-feed'],
-    settings: { mes: { MES_PARTNERS: JSON.stringify({ [key]: 'Bench' }) } },
+    settings: {
+      mes: { MES_PARTNERS: JSON.stringify({ [key]: 'Bench' }) },
+      'intake-relay': { PARTNER_ORDERS_PER_MINUTE: String(size.pacePerMinute) },
+    },
   })
   const load = new UploadLoad({ clients: 64, modelBytes: 100_000, key })
   try {
@@ -64,6 +71,7 @@ export async function benchFirstPage(
       intake: `http://127.0.0.1:${estate.process('intake').port}`,
     }
     const times: Record<State, number[]> = { idle: [], legacy: [], intake: [] }
+    const through: Record<State, number> = { idle: 0, legacy: 0, intake: 0 }
     const round = async (state: State): Promise<number[]> => {
       await standApart(estate, postgres)
       const ending = new AbortController()
@@ -74,7 +82,9 @@ export async function benchFirstPage(
       const found = await lookAt(estate.legacy.mes, size.secondsPerRound * 1000)
       ending.abort()
       await submitting
+      const over = performance.now()
       await quiet(estate)
+      through[state] = Math.max(through[state], Math.round(performance.now() - over) / 1000)
       return found
     }
     // Code is warm before anything is counted.
@@ -87,9 +97,10 @@ export async function benchFirstPage(
       legacy: timesOf(times.legacy),
       intake: timesOf(times.intake),
       untilSeen: {
-        legacy: await untilSeen(estate, load, origins.legacy, size.submitsToSee),
-        intake: await untilSeen(estate, load, origins.intake, size.submitsToSee),
+        legacy: await untilSeen(estate, load, origins.legacy, size),
+        intake: await untilSeen(estate, load, origins.intake, size),
       },
+      untilThrough: { legacy: through.legacy, intake: through.intake },
     }
     for (const state of states)
       say(
@@ -97,7 +108,7 @@ export async function benchFirstPage(
       )
     for (const way of ['legacy', 'intake'] as const)
       say(
-        `  submit -> seen, ${way.padEnd(8)} p50 ${result.untilSeen[way].p50} ms   p99 ${result.untilSeen[way].p99} ms`,
+        `  submit -> seen, ${way.padEnd(8)} p50 ${result.untilSeen[way].p50} ms   p99 ${result.untilSeen[way].p99} ms; a flood through ${result.untilThrough[way]} s after its end`,
       )
     return result
   } finally {
@@ -184,12 +195,12 @@ async function lookAt(mes: string, forMs: number): Promise<number[]> {
   return times
 }
 
-/** What was submitted is priced: the next round begins with nothing to do. */
+/** What was submitted has left the intake and is priced: the next round begins with nothing to do. */
 async function quiet(estate: Estate): Promise<void> {
   for (;;) {
-    const waiting = await withClient(estate.databases.mes, async (client) => {
+    const unrelayed = await withClient(estate.databases.intake, async (client) => {
       const { rows } = await client.query<{ n: number }>(
-        `SELECT count(*)::int AS n FROM orders WHERE status = 'SUBMITTED'`,
+        'SELECT count(*)::int AS n FROM outbox WHERE relayed_at IS NULL',
       )
       return rows[0]!.n
     })
@@ -199,20 +210,27 @@ async function quiet(estate: Estate): Promise<void> {
       )
       return rows[0]!.n
     })
-    if (waiting + undelivered === 0) return
+    const waiting = await withClient(estate.databases.mes, async (client) => {
+      const { rows } = await client.query<{ n: number }>(
+        `SELECT count(*)::int AS n FROM orders WHERE status = 'SUBMITTED'`,
+      )
+      return rows[0]!.n
+    })
+    if (unrelayed + undelivered + waiting === 0) return
     await delay(100)
   }
 }
 
+/** One by one and no faster than the pace: how long an order takes that is no flood. */
 async function untilSeen(
   estate: Estate,
   load: UploadLoad,
   origin: string,
-  submits: number,
+  { submitsToSee, pacePerMinute }: FirstPageSize,
 ): Promise<Rate> {
   const times: number[] = []
   const began = performance.now()
-  for (let n = 0; n < submits; n += 1) {
+  for (let n = 0; n < submitsToSee; n += 1) {
     const at = performance.now()
     const id = await load.one(origin)
     for (;;) {
@@ -221,8 +239,9 @@ async function untilSeen(
       await delay(5)
     }
     times.push(performance.now() - at)
+    await delay(Math.max(0, at + 60_000 / pacePerMinute - performance.now()))
   }
-  return rateOf(submits, performance.now() - began, times)
+  return rateOf(submitsToSee, performance.now() - began, times)
 }
 
 function timesOf(times: readonly number[]): PageTimes {
