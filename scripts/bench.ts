@@ -1,3 +1,4 @@
+import { usualPacePerMinute } from '../adapters/partners/pace.ts'
 import { StranglerError } from '../contracts/errors.ts'
 import { startEmbeddedPostgres } from '../estate/embedded-postgres.ts'
 import { findRabbitmqServer, startPrivateRabbitmq } from '../estate/private-rabbitmq.ts'
@@ -33,8 +34,9 @@ intake: accepted partner orders/s with a model of 100 KB each, durable, against 
 the memory of the intake over ten thousand uploads.
 
 first-page: how long the first page of the MES takes, idle, while partners submit to the MES, and while they submit the same to the
-intake; and the time from a partner's submit to the order standing on that page, on both ways. As on machines of their
-own, the MES and its database's sessions have the first processor, and everything else the others.
+intake, whose relay keeps its usual pace; the time from a partner's submit to the order standing on that page, on both
+ways; and how long after its end such a flood is through, stored and priced. As on machines of their own, the MES and its
+database's sessions have the first processor, and everything else the others.
 
 Only ratios within one run mean anything.
 
@@ -76,7 +78,7 @@ const fullFirstPage: FirstPageSize = {
   blocks: 5,
   secondsPerRound: 8,
   ordersPerSecond: 10,
-  pacePerMinute: 120,
+  pacePerMinute: usualPacePerMinute,
   ordersInWork: 20_000,
   submitsToSee: 50,
 }
@@ -84,7 +86,7 @@ const shortFirstPage: FirstPageSize = {
   blocks: 1,
   secondsPerRound: 3,
   ordersPerSecond: 10,
-  pacePerMinute: 120,
+  pacePerMinute: usualPacePerMinute,
   ordersInWork: 2000,
   submitsToSee: 10,
 }

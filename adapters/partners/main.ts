@@ -13,6 +13,7 @@ import { openTracing } from '../../runtime/tracing.ts'
 import { openBroker } from '../broker/open-broker.ts'
 import { intakeFeed } from './intake-feed.ts'
 import { intakeRelay } from './intake-relay.ts'
+import { usualPacePerMinute } from './pace.ts'
 import { standardRetries, webhookSender } from './webhooks.ts'
 
 /**
@@ -54,8 +55,7 @@ async function relay(relayLog: Log): Promise<Service> {
     QUEUE_PREFIX: optional(text()),
     BROKER_URL: url('amqp', 'amqps', 'postgres', 'postgresql'),
     AMQP_MANAGEMENT_URL: optional(url('http', 'https')),
-    // The MES prices one at a time, for minutes each: what it can do stays far below, and its pages do not feel this.
-    PARTNER_ORDERS_PER_MINUTE: withDefault(integer({ min: 1, max: 1_000_000 }), 120),
+    PARTNER_ORDERS_PER_MINUTE: withDefault(integer({ min: 1, max: 1_000_000 }), usualPacePerMinute),
   })
   const name = 'strangler-partner-relay'
   const ledger = createPool(config.LEDGER_URL, { name, log: relayLog })

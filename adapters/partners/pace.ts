@@ -1,3 +1,6 @@
+/** Orders a minute. The MES prices one at a time, for minutes each: what it can do stays far below, and its pages do not feel this. */
+export const usualPacePerMinute = 120
+
 export interface Pace {
   /** How many may go now: as many as the time since the last ones allows, at most those of one second. */
   due(): number
