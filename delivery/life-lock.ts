@@ -43,6 +43,7 @@ export async function takeLifeLock(
     [hostname(), process.pid],
   )
   const ownerId = rows[0]!.owner_id
+  await client.query(giveUpSilentClient(lostAfterMs))
   await client.query('SELECT pg_advisory_lock($1, $2)', [lifeLockClass, ownerId])
   // A connection whose other end is lost without a word does not drop by itself.
   const asking = setInterval(() => {
@@ -59,6 +60,17 @@ export async function takeLifeLock(
       await client.end()
     },
   }
+}
+
+/**
+ * A machine that is lost says no word, and its lock would stay for the two hours of TCP's own keepalive. The server gives it up
+ * after three times `lostAfterMs` and the probes: we have ended ourselves after one and a half, and a machine that was only
+ * suspended finds its broker connection closed long before, by the broker's heartbeat.
+ */
+function giveUpSilentClient(lostAfterMs: number): string {
+  const idleSeconds = Math.ceil((3 * lostAfterMs) / 1000)
+  return `SET tcp_keepalives_idle = ${idleSeconds}; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3;
+    SET tcp_user_timeout = ${(idleSeconds + 30) * 1000}`
 }
 
 /**
