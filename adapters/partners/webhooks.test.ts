@@ -13,8 +13,8 @@ import { signatures, webhookSender } from './webhooks.ts'
 let databases: EstateDatabases
 let intake: Pool
 let server: Server
-/** How the partner's end answers, by the message's order of arrival. */
-let answers: (message: Received) => number = () => 200
+/** How the partner's end answers; undefined = it does not. */
+let answers: (message: Received) => number | undefined = () => 200
 const received: Received[] = []
 
 interface Received {
@@ -41,19 +41,22 @@ test.before(async () => {
         body,
       }
       received.push(message)
-      response.writeHead(answers(message)).end()
+      const status = answers(message)
+      if (status !== undefined) response.writeHead(status).end()
     })()
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const address = server.address()
   if (address === null || typeof address === 'string') throw new Error('no TCP port')
-  await intake.query(`INSERT INTO partner (id, route) VALUES ('Acme', 'intake')`)
-  await intake.query('INSERT INTO webhook (partner, url, secrets) VALUES ($1, $2, $3)', [
-    'Acme',
-    `http://127.0.0.1:${address.port}/hook`,
-    [secret, older],
-  ])
+  for (const partner of ['Acme', 'Bolt']) {
+    await intake.query(`INSERT INTO partner (id, route) VALUES ($1, 'intake')`, [partner])
+    await intake.query('INSERT INTO webhook (partner, url, secrets) VALUES ($1, $2, $3)', [
+      partner,
+      `http://127.0.0.1:${address.port}/hook`,
+      [secret, older],
+    ])
+  }
 })
 test.after.always(async () => {
   server?.close()
@@ -69,18 +72,18 @@ async function bodyOf(request: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString('utf8')
 }
 
-async function orderWith(messages: number): Promise<string> {
+async function orderWith(messages: number, partner = 'Acme'): Promise<string> {
   const id = randomUUID()
   await intake.query(
     `INSERT INTO partner_order (id, partner, external_id, material, quantity, model_key, model_sha256, model_bytes, born, path_epoch,
        path_reason, status, created_at, updated_at)
-     VALUES ($1::uuid, 'Acme', $1, 'PLA', 1, 'k', 's', 1, 'intake', 1, '{}', 'SUBMITTED', now(), now())`,
-    [id],
+     VALUES ($1::uuid, $2, $1, 'PLA', 1, 'k', 's', 1, 'intake', 1, '{}', 'SUBMITTED', now(), now())`,
+    [id, partner],
   )
   for (let n = 0; n < messages; n += 1)
     await intake.query(
-      `INSERT INTO webhook_message (partner, order_id, body) VALUES ('Acme', $1, $2)`,
-      [id, JSON.stringify({ n })],
+      'INSERT INTO webhook_message (partner, order_id, body) VALUES ($1, $2, $3)',
+      [partner, id, JSON.stringify(partner === 'Acme' ? { n } : { n, partner })],
     )
   return id
 }
@@ -157,6 +160,31 @@ test.serial(
     await untilStates(orderId, ['dead', 'delivered'])
     await sending.stop()
     t.is(received.filter(({ body }) => body === '{"n":0}').length, 2)
+  },
+)
+
+const hanging = (): number => received.filter(({ body }) => !body.includes('Bolt')).length
+
+test.serial(
+  'a partner that does not answer holds up its own messages, and nobody else’s',
+  async (t) => {
+    answers = ({ body }) => (body.includes('Bolt') ? 200 : undefined)
+    const unanswered = await Promise.all(Array.from({ length: 30 }, () => orderWith(1)))
+    const answered = await orderWith(3, 'Bolt')
+    const sending = webhookSender({
+      intake,
+      answerWithinMs: 60_000,
+      retryAfterMs: [60_000],
+      log: createLog('test'),
+    })
+    await sending.start()
+    await untilStates(answered, ['delivered', 'delivered', 'delivered'])
+    await waitUntil('its first round has come', async () => hanging() >= 20)
+    const stopping = sending.stop()
+    server.closeAllConnections()
+    await stopping
+    t.is(hanging(), 20, 'what did not fit was left alone')
+    await intake.query('DELETE FROM webhook_message WHERE order_id = ANY($1::uuid[])', [unanswered])
   },
 )
 

@@ -40,38 +40,59 @@ export const standardRetries: readonly number[] = [
   24 * hour,
 ]
 
+/** Messages of one partner that are under way together. */
 const atOnce = 20
 /** Longer than any answer may take: who has claimed a message and died gives it back then. */
 const claimMs = 60_000
 
 /**
  * Tells partners of their orders' statuses: each message until its partner has taken it, at least once, and of one order in order:
- * the next is not sent before the one in front of it has been taken, or is dead.
+ * the next is not sent before the one in front of it has been taken, or is dead. Every partner has rounds of its own, so that
+ * one that does not answer holds up nobody else.
  */
 export function webhookSender(options: WebhookOptions): Service {
   const { intake, log } = options
-  return pollLoop({
+  const rounds = new Map<string, Promise<void>>()
+  const round = async (partner: string, due: readonly Due[]): Promise<void> => {
+    const sent = await Promise.allSettled(due.map((message) => send(options, message)))
+    for (const each of sent)
+      if (each.status === 'rejected')
+        log.warn('round_failed', { loop: 'webhooks', partner, reason: String(each.reason) })
+    rounds.delete(partner)
+  }
+  const loop = pollLoop({
     name: 'webhooks',
     log,
-    idleMs: () => 500,
+    idleMs: () => 250,
     work: async () => {
-      const due = await claim(intake)
-      await Promise.all(due.map((message) => send(options, message)))
-      return due.length === atOnce
+      const due = await claim(intake, [...rounds.keys()])
+      for (const [partner, messages] of Map.groupBy(due, (message) => message.partner))
+        rounds.set(partner, round(partner, messages))
+      return false
     },
   })
+  return {
+    start: () => loop.start(),
+    async stop() {
+      await loop.stop()
+      await Promise.all(rounds.values())
+    },
+  }
 }
 
-async function claim(intake: Pool): Promise<Due[]> {
+async function claim(intake: Pool, busy: readonly string[]): Promise<Due[]> {
   const { rows } = await intake.query<Due>(
     `WITH due AS (
-       SELECT m.seq FROM webhook_message m JOIN webhook w ON w.partner = m.partner AND w.disabled_at IS NULL
-       WHERE m.state = 'open' AND m.next_attempt_at <= clock_timestamp()
-         AND NOT EXISTS (SELECT FROM webhook_message b WHERE b.order_id = m.order_id AND b.state = 'open' AND b.seq < m.seq)
-       ORDER BY m.next_attempt_at LIMIT ${atOnce} FOR UPDATE OF m SKIP LOCKED)
+       SELECT m.seq FROM webhook w CROSS JOIN LATERAL (
+         SELECT o.seq FROM webhook_message o
+         WHERE o.partner = w.partner AND o.state = 'open' AND o.next_attempt_at <= clock_timestamp()
+           AND NOT EXISTS (SELECT FROM webhook_message b WHERE b.order_id = o.order_id AND b.state = 'open' AND b.seq < o.seq)
+         ORDER BY o.next_attempt_at LIMIT ${atOnce} FOR UPDATE OF o SKIP LOCKED) m
+       WHERE w.disabled_at IS NULL AND w.partner <> ALL($1::text[]))
      UPDATE webhook_message m SET next_attempt_at = clock_timestamp() + ${claimMs} * interval '1 millisecond', attempts = m.attempts + 1
      FROM due, webhook w WHERE m.seq = due.seq AND w.partner = m.partner
      RETURNING m.seq, m.id, m.partner, w.url, w.secrets, m.body, m.attempts`,
+    [busy],
   )
   return rows
 }
