@@ -110,12 +110,24 @@ test.serial('under load, with everything up: what is under way finishes where it
 test.serial('what may have been sent is settled by evidence before the receipt', async (t) => {
   await moveShare(estate, '100%')
   await estate.process('courier').terminate()
+  // What the watch settles before the rollback began is none of the receipt's.
+  await estate.process('watch').terminate()
   await estate.launch('courier', { FAILPOINTS: 'courier.sent=kill' })
   const reached = reaches(estate, 'courier', 'courier.sent')
   const ids = await submitOrders(estate, 20)
   await reached
   await estate.process('courier').terminate()
-  const said = await estate.strangler(...rollback, '--drain', '0s')
+  const rolling = estate.strangler(...rollback, '--drain', '0s')
+  await waitUntil('the rollback is in force', () =>
+    withClient(estate.databases.shop, async (client) => {
+      const { rows } = await client.query(
+        `SELECT FROM strangler.route WHERE phase = 'orders-direct' AND share = 0`,
+      )
+      return rows.length === 1
+    }),
+  )
+  await estate.launch('watch')
+  const said = await rolling
   t.is(said.code, 0, `${said.stdout}${said.stderr}`)
   const { receipt } = JSON.parse(said.stdout)
   t.is(receipt.outcome, 'verified')
