@@ -35,6 +35,8 @@ await runProcess(log, async () => {
     name: 'strangler-intake',
     max: 8,
     answerWithinMs: 10_000,
+    // Frozen inside a transaction, it must not keep a flip from being complete.
+    idleInTransactionMs: 5000,
     keepIdle: true,
     log,
   })

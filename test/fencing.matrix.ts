@@ -6,7 +6,7 @@ import { advancePhase } from '../flags/phase-journal.ts'
 import { readReplicas } from '../flags/replicas.ts'
 import { createLog } from '../runtime/log.ts'
 import { createPool, type Pool } from '../runtime/postgres.ts'
-import { expectEachOnce, startDirectWay } from './direct-way-fixture.ts'
+import { expectEachOnce, reaches, startDirectWay } from './direct-way-fixture.ts'
 import { submitOrders } from './shop-orders-by-sql.ts'
 import { waitUntil } from './wait-until.ts'
 
@@ -116,6 +116,18 @@ for (const [name, share] of [
     },
   )
 }
+
+test.serial('a bridge that is frozen inside a transaction holds up no flip', async (t) => {
+  await estate.process('bridge').terminate()
+  const frozen = await estate.launch('bridge', { FAILPOINTS: 'bridge.settling=stop' })
+  const reached = reaches(estate, 'bridge', 'bridge.settling')
+  const ids = await submitOrders(estate, 20)
+  await reached
+  const moved = await advancePhase({ ...act, ledger, seam: shop, share: 9500 })
+  t.true(moved.complete)
+  frozen.resume()
+  await expectEachOnce(t, estate, ids)
+})
 
 async function unrelayed(): Promise<number> {
   const { rows } = await shop.query<{ n: number }>(

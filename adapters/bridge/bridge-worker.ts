@@ -323,6 +323,7 @@ export class BridgeWorker {
             order?.ofPartner === true ? [{ id: row.id, orderId: order.orderId }] : [],
           ),
         )
+        failpoint('bridge.settling')
         return settling
       })
     })

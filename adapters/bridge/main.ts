@@ -29,7 +29,8 @@ await runProcess(log, async () => {
     BRIDGE_SETTLE_MS: withDefault(integer({ min: 0, max: 600_000 }), 3000),
   })
   const name = 'strangler-bridge'
-  const ledger = createPool(config.LEDGER_URL, { name, max: 10, log })
+  // One that is frozen inside a transaction must not keep a flip from being complete.
+  const ledger = createPool(config.LEDGER_URL, { name, max: 10, idleInTransactionMs: 5000, log })
   const shop = createPool(config.SHOP_URL, { name, max: 2, log })
   const mes = createPool(config.MES_URL, { name, max: 2, log })
   const broker = openBroker(config.BROKER_URL, {

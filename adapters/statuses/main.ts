@@ -107,7 +107,8 @@ async function shadowing(shadowLog: Log): Promise<Service> {
     SHADOW_GRACE_MS: withDefault(integer({ min: 0, max: 86_400_000 }), 60_000),
   })
   const name = 'strangler-shadow'
-  const ledger = createPool(config.LEDGER_URL, { name, log: shadowLog })
+  // As with the applier: frozen, it must not keep a flip from being complete.
+  const ledger = createPool(config.LEDGER_URL, { name, idleInTransactionMs: 5000, log: shadowLog })
   const shop = createPool(config.SHOP_URL, { name, max: 1, log: shadowLog })
   const intake =
     config.INTAKE_URL === undefined
