@@ -73,9 +73,10 @@ test.serial(
   },
 )
 
+const hex = (port: number): string => port.toString(16).toUpperCase().padStart(4, '0')
+
 /** Seconds until the kernel asks whether the other end of a connection to `server` still lives; undefined = it does not ask now. */
 function askedIn(clientPort: number): number | undefined {
-  const hex = (port: number): string => port.toString(16).toUpperCase().padStart(4, '0')
   const ends = `:${hex(server.port)} 0100007F:${hex(clientPort)} `
   const line = readFileSync('/proc/net/tcp', 'utf8')
     .split('\n')
