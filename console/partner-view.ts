@@ -11,6 +11,8 @@ export interface PartnerView {
   /** Of the last day: accepted by the intake itself, and passed on to the MES by it. */
   readonly taken: number
   readonly passedOn: number
+  /** Accepted, and not on the way to the MES yet. */
+  readonly waiting: number
   /** Whatever its age, and whoever took it. */
   readonly lastOrderAt: Date | null
   readonly keys: readonly KeyView[]
@@ -71,6 +73,7 @@ function hostOf(url: string): string {
 const ofPartners = `
   SELECT p.id, p.mode, p.route, p.entered_at AS "enteredAt", p.requests_per_minute AS "requestsPerMinute",
     p.uploads_at_once AS "uploadsAtOnce", o.taken, o."passedOn",
+    (SELECT count(*)::int FROM outbox b WHERE b.partner = p.id AND b.relayed_at IS NULL) AS waiting,
     (SELECT l.created_at FROM partner_order l WHERE l.partner = p.id ORDER BY l.created_at DESC, l.id DESC LIMIT 1) AS "lastOrderAt"
   FROM partner p
   CROSS JOIN LATERAL (

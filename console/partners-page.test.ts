@@ -91,6 +91,15 @@ test.serial('a webhook delivers, fails, is off, and has given messages up', asyn
   )
 })
 
+test.serial('orders that wait for their turn are counted', async (t) => {
+  t.notRegex(await rob.words('/partners'), /waiting to go on/)
+  await intake.query(
+    `INSERT INTO outbox (order_id, partner) SELECT id, partner FROM partner_order WHERE partner = 'Acme' LIMIT 1`,
+  )
+  t.regex(await rob.words('/partners'), /; 1 order waiting to go on to the MES, partners in turn/)
+  await intake.query('DELETE FROM outbox')
+})
+
 test.serial('no secret is shown, nor can be read by the rights of the console', async (t) => {
   const text = await rob.text('/partners')
   t.notRegex(text, /path-secret|hook-secret|sha256/)

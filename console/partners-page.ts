@@ -83,10 +83,14 @@ function whereTo({ id, route, enteredAt }: PartnerView): Html {
   ${command('release', id)}`
 }
 
-function orders({ taken, passedOn, lastOrderAt }: PartnerView): Html {
+function orders({ taken, passedOn, waiting, lastOrderAt }: PartnerView): Html {
   if (lastOrderAt === null) return html`none is known here`
+  const wait =
+    waiting > 0 &&
+    html`; <strong>${many(waiting, 'order')} waiting</strong> to go on to the MES, partners in turn
+      (<code>PARTNER_ORDERS_PER_MINUTE</code>)`
   return html`${whole(taken)} taken here and ${whole(passedOn)} passed on within 24 hours; the last
-  one at ${clock(lastOrderAt)}`
+  one at ${clock(lastOrderAt)}${wait}`
 }
 
 function webhook(id: string, found: WebhookView | undefined): Html {

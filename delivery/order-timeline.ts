@@ -89,7 +89,12 @@ const ms = (column: string): string => `(extract(epoch FROM ${column}) * 1000)::
 export async function orderTimeline<InShop, InMes>(
   ledger: Pool,
   orderId: string,
-  looks: { readonly shop: Look<InShop> | undefined; readonly mes: Look<InMes> | undefined },
+  looks: {
+    readonly shop: Look<InShop> | undefined
+    readonly mes: Look<InMes> | undefined
+    /** Of an order that is not in the ledger: what the intake says of it, in words. */
+    readonly intake?: Look<string> | undefined
+  },
 ): Promise<OrderTimeline<InShop, InMes>> {
   if (!isOrderId(orderId)) {
     throw new StranglerError(
@@ -99,7 +104,7 @@ export async function orderTimeline<InShop, InMes>(
   }
   const row = await readRow(ledger, orderId)
   const [shop, mes] = await Promise.all([see(looks.shop), see(looks.mes)])
-  if (row === undefined) throw notFound(orderId, shop, mes)
+  if (row === undefined) throw notFound(orderId, shop, mes, await see(looks.intake))
   const messages = await readMessages(ledger, orderId)
   const events = await readEvents(ledger, orderId)
   const times: TransportTimes = {
@@ -259,15 +264,25 @@ async function see<Found>(look: Look<Found> | undefined): Promise<Seen<Found>> {
   }
 }
 
-function notFound(orderId: string, shop: Seen<unknown>, mes: Seen<unknown>): StranglerError {
+function notFound(
+  orderId: string,
+  shop: Seen<unknown>,
+  mes: Seen<unknown>,
+  intake: Seen<string>,
+): StranglerError {
   const shown = orderId.length > 80 ? `${orderId.slice(0, 77)}...` : orderId
   const known = [
     ...(shop.source === 'read' && shop.found !== undefined ? ['the Shop DB knows it'] : []),
     ...(mes.source === 'read' && mes.found !== undefined ? ['the MES holds it'] : []),
   ]
+  const waits = intake.source === 'read' ? intake.found : undefined
   const hint =
-    known.length === 0
+    waits ??
+    (known.length === 0
       ? 'neither the Shop DB nor the MES is known to have it: look at the id'
-      : `${known.join(', ')}: it is not submitted, older than our trigger, or the relay is behind ("strangler reconcile" tells)`
-  return new StranglerError('not_found', `order ${shown} is not in the ledger; ${hint}`)
+      : `${known.join(', ')}: it is not submitted, older than our trigger, or the relay is behind ("strangler reconcile" tells)`)
+  return new StranglerError(
+    'not_found',
+    `order ${shown} is not in the ledger${waits === undefined ? '' : ' yet'}; ${hint}`,
+  )
 }

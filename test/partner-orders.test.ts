@@ -3,7 +3,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import test from 'ava'
 
 import { gateSources } from '../adapters/gates/gate-sources.ts'
-import { readWaits } from '../adapters/gates/lag.ts'
+import { judgeLag, readWaits } from '../adapters/gates/lag.ts'
 import { readPartnerBooks } from '../adapters/partners/partner-books.ts'
 import { partnersDrain } from '../adapters/partners/partners-drain.ts'
 import { torusStl } from '../estate/sample-models.ts'
@@ -60,8 +60,8 @@ function order(externalId: string, more: { readonly comment?: string } = {}) {
   }
 }
 
-async function accepted(externalId: string): Promise<string> {
-  const answer = await submit(world.intakeApi, partnerKeys.Acme, order(externalId))
+async function accepted(externalId: string, key: string = partnerKeys.Acme): Promise<string> {
+  const answer = await submit(world.intakeApi, key, order(externalId))
   if (answer.status !== 201) throw new Error(`${answer.status} ${answer.text}`)
   const { id }: Seen = JSON.parse(answer.text)
   return id
@@ -293,7 +293,7 @@ test.serial('what no database takes stops nothing that comes behind it', async (
 })
 
 test.serial(
-  'a flood leaves at the pace, and its waiting is a fault only when nothing moves',
+  'a flood leaves at the pace, partners in turn, and says so where somebody looks',
   async (t) => {
     const { estate, intake } = world
     await world.route(10_000)
@@ -325,7 +325,7 @@ test.serial(
       `UPDATE outbox SET at = at - interval '1 hour' WHERE order_id = ANY($1::uuid[])`,
       [ids],
     )
-    const late = async (): Promise<readonly string[]> => {
+    const late = async () => {
       const sources = gateSources({ ...estate.databases }, 10_000, createLog('test'))
       try {
         const waits = await readWaits(sources, 'partner-intake', 600_000)
@@ -333,34 +333,53 @@ test.serial(
           { ...sources },
           { windowMs: 86_400_000, watermarkMs: 600_000 },
         )
-        return [
-          ...waits
-            .filter(({ oldestMs = 0, limitMs }) => oldestMs > limitMs)
-            .map(({ where }) => where),
-          ...differences.filter(({ orderId }) => ids.includes(orderId)).map(({ says }) => says),
-        ]
+        return {
+          lag: judgeLag(waits),
+          books: differences.filter(({ orderId }) => ids.includes(orderId)).map(({ says }) => says),
+        }
       } finally {
         await sources.close()
       }
     }
-    t.deepEqual(await late(), [], 'one was taken just now')
-    await intake.query(
-      `UPDATE outbox SET relayed_at = relayed_at - interval '1 hour' WHERE order_id = $1`,
-      [ids[0]],
+    const asked = await estate.strangler('order', ids[4]!)
+    t.is(asked.code, 2)
+    t.regex(
+      asked.stderr,
+      /is not in the ledger yet; the intake accepted it at \S+, and 3 orders of its partner go before it/u,
     )
+    const behind = await late()
+    t.is(behind.lag.verdict, 'FAIL')
+    t.regex(
+      behind.lag.says,
+      /waits in the outbox of the intake for 36\d\d s: 4 wait there for their turn, and its relay took one \d/u,
+    )
+    t.deepEqual(behind.books, [], 'each waits for its turn')
+    await intake.query(`UPDATE outbox SET relayed_at = relayed_at - interval '1 hour'`)
     const stuck = 'it is in the outbox of the intake: is its relay running?'
-    t.deepEqual(await late(), ['the outbox of the intake', stuck, stuck, stuck, stuck])
+    t.deepEqual((await late()).books, [stuck, stuck, stuck, stuck])
 
     await relay.terminate()
-    await estate.launch('intake-relay')
+    const ofBolt = await accepted('no flood', partnerKeys.Bolt)
+    const oneASecond = await estate.launch('intake-relay', { PARTNER_ORDERS_PER_MINUTE: '60' })
     await waitUntil('the whole flood in the MES', async () => (await inMes()) === ids.length)
+    const { rows: went } = await intake.query<{ id: string }>(
+      'SELECT order_id AS id FROM outbox WHERE order_id = ANY($1::uuid[]) ORDER BY relayed_at',
+      [[...ids, ofBolt]],
+    )
+    t.deepEqual(
+      went.map(({ id }) => id),
+      [ids[0], ids[1], ofBolt, ...ids.slice(2)],
+      'a partner with one order is not behind all of another’s',
+    )
+    await oneASecond.terminate()
+    await estate.launch('intake-relay')
   },
 )
 
 test.serial('a rollback looks at the orders of a released partner as well', async (t) => {
   const id = await storedOnly()
   await world.intake.query(
-    `INSERT INTO outbox (order_id, at, relayed_at) VALUES ($1, now() - interval '1 hour', now() - interval '1 hour')`,
+    `INSERT INTO outbox (order_id, partner, at, relayed_at) VALUES ($1, 'Acme', now() - interval '1 hour', now() - interval '1 hour')`,
     [id],
   )
   await world.intake.query(`UPDATE partner SET route = 'mes' WHERE id = 'Acme'`)

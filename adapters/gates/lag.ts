@@ -80,16 +80,22 @@ async function outbox(shop: GateSources['shop'], limitMs: number): Promise<Wait>
   return waitOf('the outbox of the Shop DB', limitMs, rows)
 }
 
-/** Orders leave it in order and at a pace: a flood waits there and is no fault, as long as it moves. */
 async function intakeOutbox(intake: GateSources['intake'], limitMs: number): Promise<Wait> {
   const { rows } = await intake((pool) =>
-    pool.query<Oldest>(
-      `SELECT order_id::text AS "orderId", ${age('greatest(oldest.at, moved.at)')}
-       FROM (SELECT id, order_id, at FROM outbox WHERE relayed_at IS NULL ORDER BY id LIMIT 1) oldest
-       LEFT JOIN LATERAL (SELECT relayed_at FROM outbox WHERE id < oldest.id ORDER BY id DESC LIMIT 1) moved(at) ON true`,
+    pool.query<Oldest & { orders: number; relayedMs: number | null }>(
+      `SELECT order_id::text AS "orderId", ${age('at')}, (SELECT count(*)::int FROM outbox WHERE relayed_at IS NULL) AS orders,
+         (extract(epoch FROM clock_timestamp() - (SELECT max(relayed_at) FROM outbox)) * 1000)::float8 AS "relayedMs"
+       FROM outbox WHERE relayed_at IS NULL ORDER BY id LIMIT 1`,
     ),
   )
-  return waitOf('the outbox of the intake', limitMs, rows)
+  const [oldest] = rows
+  return {
+    ...waitOf('the outbox of the intake', limitMs, rows),
+    because:
+      oldest === undefined
+        ? undefined
+        : `${oldest.orders} wait there for their turn, and its relay took one ${oldest.relayedMs === null ? 'never' : `${seconds(oldest.relayedMs)} ago`} (PARTNER_ORDERS_PER_MINUTE)`,
+  }
 }
 
 async function partnerEvents(ledger: Pool, limitMs: number): Promise<Wait> {

@@ -55,6 +55,8 @@ export function intakeRelay(options: IntakeRelayOptions): Service {
   const { intake, ledger, broker, log } = options
   const batch = options.batch ?? 200
   const toMes = pace(options.ordersPerMinute)
+  /** Partners, the one that was served last at the end. */
+  const served = new Set<string>()
   let sender: Sender | undefined
   let opened = 0
   const openSender = async (): Promise<Sender> => {
@@ -90,11 +92,10 @@ export function intakeRelay(options: IntakeRelayOptions): Service {
         'SELECT EXISTS (SELECT FROM outbox WHERE relayed_at IS NULL) AS waiting /* poll */',
       )
       if (rows[0]?.waiting !== true) return false
-      return inTransaction(intake, async (client) => {
+      const taken = await inTransaction(intake, async (client) => {
         const enteredAt = performance.now()
-        const orders = await takeUnrelayed(client, due)
-        if (orders.length === 0) return false
-        toMes.went(orders.length)
+        const orders = await takeUnrelayed(client, due, [...served])
+        if (orders.length === 0) return orders
         failpoint('intake-relay.taken')
         await tell(orders)
         failpoint('intake-relay.told')
@@ -108,8 +109,14 @@ export function intakeRelay(options: IntakeRelayOptions): Service {
         failpoint('intake-relay.rung')
         options.onRelayed?.(orders.length)
         traceAccepted(options.tracing, accepted, enteredAt)
-        return orders.length === due
+        return orders
       })
+      toMes.went(taken.length)
+      for (const { partner } of taken) {
+        served.delete(partner)
+        served.add(partner)
+      }
+      return taken.length > 0
     },
   })
   return {
@@ -121,16 +128,27 @@ export function intakeRelay(options: IntakeRelayOptions): Service {
   }
 }
 
-async function takeUnrelayed(intake: Client, limit: number): Promise<OutboxRow[]> {
+/** Partners take turns, each with its oldest; among those whose turn it is, who was served longest ago comes first. */
+async function takeUnrelayed(
+  intake: Client,
+  limit: number,
+  served: readonly string[],
+): Promise<OutboxRow[]> {
   const { rows } = await intake.query<OutboxRow>({
     name: 'take-unrelayed',
-    text: `SELECT b.id AS "outboxId", o.id AS "orderId", o.partner, o.external_id AS "externalId", o.material, o.quantity, o.comment,
+    text: `WITH turns AS (
+             SELECT f.id, f.turn, coalesce(array_position($2::text[], p.id), 0) AS served
+             FROM partner p CROSS JOIN LATERAL (
+               SELECT id, row_number() OVER (ORDER BY id) AS turn FROM outbox
+               WHERE partner = p.id AND relayed_at IS NULL ORDER BY id LIMIT $1) f)
+           SELECT b.id AS "outboxId", o.id AS "orderId", o.partner, o.external_id AS "externalId", o.material, o.quantity, o.comment,
              o.model_key AS "modelKey", o.model_sha256 AS "modelSha256", o.model_bytes::float8 AS "modelBytes", o.created_at AS "createdAt",
              o.path_epoch AS "pathEpoch", o.path_reason AS "pathReason",
              extract(epoch FROM clock_timestamp() - b.at)::float8 * 1000 AS "ageMs"
            FROM outbox b JOIN partner_order o ON o.id = b.order_id
-           WHERE b.relayed_at IS NULL ORDER BY b.id LIMIT $1 FOR UPDATE OF b SKIP LOCKED`,
-    values: [limit],
+           WHERE b.relayed_at IS NULL AND b.id IN (SELECT id FROM turns ORDER BY turn, served, id LIMIT $1)
+           ORDER BY b.id FOR UPDATE OF b SKIP LOCKED`,
+    values: [limit, served],
   })
   return rows
 }

@@ -12,6 +12,7 @@ import { tracingMetrics } from '../../runtime/tracing-metrics.ts'
 import { openTracing } from '../../runtime/tracing.ts'
 import { openBroker } from '../broker/open-broker.ts'
 import { intakeFeed } from './intake-feed.ts'
+import { intakeRelayMetrics } from './intake-relay-metrics.ts'
 import { intakeRelay } from './intake-relay.ts'
 import { usualPacePerMinute } from './pace.ts'
 import { standardRetries, webhookSender } from './webhooks.ts'
@@ -74,11 +75,6 @@ async function relay(relayLog: Log): Promise<Service> {
   const tracing = await openTracing(name, relayLog)
   tracingMetrics(metrics, tracing)
   const rings = ringCounter(metrics)
-  const relayed = metrics.counter({
-    name: 'strangler_intake_relay_orders_total',
-    help: 'Orders of partners that were taken from the intake to the ledger.',
-    labels: {},
-  })
   const { QUEUE_URL: queueUrl, QUEUE_PREFIX: prefix } = config
   const bell = relayBell(
     queueUrl === undefined
@@ -104,7 +100,7 @@ async function relay(relayLog: Log): Promise<Service> {
     mayTake: () => lease.holds(),
     ordersPerMinute: config.PARTNER_ORDERS_PER_MINUTE,
     tracing,
-    onRelayed: (orders) => relayed.add({}, orders),
+    onRelayed: intakeRelayMetrics(metrics, intake),
     ring: (orders) => bell.ring(orders),
   })
   return inOrder([
@@ -127,12 +123,17 @@ async function feed(feedLog: Log): Promise<Service> {
     FORWARD_SETTLE_MS: withDefault(integer({ min: 1000, max: 86_400_000 }), 180_000),
   })
   const name = 'strangler-partner-feed'
+  // Frozen inside a transaction, it must not keep a flip from being complete. That of the ledger waits for one of the intake.
   const ledger = createPool(config.LEDGER_URL, {
     name,
-    idleInTransactionMs: 60_000,
+    idleInTransactionMs: 20_000,
     log: feedLog,
   })
-  const intake = createPool(config.INTAKE_URL, { name, log: feedLog })
+  const intake = createPool(config.INTAKE_URL, {
+    name,
+    idleInTransactionMs: 5000,
+    log: feedLog,
+  })
   const mes = createPool(config.MES_URL, { name, max: 1, log: feedLog })
   const { metrics, listener } = await openMetrics(feedLog)
   const applied = metrics.counter({

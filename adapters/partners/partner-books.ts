@@ -41,7 +41,7 @@ interface IntakeOrder {
   readonly status: string
   readonly price: string | null
   readonly relayed: boolean | null
-  /** Since the relay took the last order before those that wait; null = none yet, or nothing waits. */
+  /** Since the relay took its last order; null = none yet. */
   readonly relayQuietForMs: number | null
   readonly ageMs: number
   readonly quietForMs: number
@@ -89,8 +89,7 @@ async function intakePage(
   const { rows } = await intake((pool) =>
     pool.query<IntakeOrder>(
       `SELECT o.id::text AS "orderId", o.born, o.status, o.price::text AS price, b.relayed_at IS NOT NULL AS relayed,
-         (SELECT extract(epoch FROM clock_timestamp() - r.relayed_at) * 1000 FROM outbox r
-          WHERE r.id < (SELECT min(id) FROM outbox WHERE relayed_at IS NULL) ORDER BY r.id DESC LIMIT 1)::float8 AS "relayQuietForMs",
+         (extract(epoch FROM clock_timestamp() - (SELECT max(relayed_at) FROM outbox)) * 1000)::float8 AS "relayQuietForMs",
          (extract(epoch FROM clock_timestamp() - o.created_at) * 1000)::float8 AS "ageMs",
          (extract(epoch FROM clock_timestamp() - greatest(o.updated_at, b.relayed_at, o.created_at)) * 1000)::float8 AS "quietForMs"
        FROM partner_order o JOIN partner p ON p.id = o.partner AND (p.route <> 'mes' OR $3) LEFT JOIN outbox b ON b.order_id = o.id

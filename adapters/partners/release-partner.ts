@@ -33,7 +33,7 @@ export async function releasePartner(options: ReleaseOptions): Promise<Released>
     if (before > 0 && !force)
       throw new StranglerError(
         'refused',
-        `${before} orders that the intake has taken are not with the MES yet: wait for their delivery, or --force; until then the MES does not know them, and a retry of one would be a second order`,
+        `${before} orders that the intake has taken are not with the MES yet: wait for their delivery (those in its outbox go at PARTNER_ORDERS_PER_MINUTE: start its relay with more), or --force; until then the MES does not know them, and a retry of one would be a second order`,
       )
     const version = await changeRoute(databases, act, {
       partner,

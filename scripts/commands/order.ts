@@ -1,3 +1,4 @@
+import { waitingInIntake } from '../../adapters/partners/waiting-order.ts'
 import { findInMes } from '../../adapters/wire/mes-orders.ts'
 import type { MesOrder } from '../../adapters/wire/mes-orders.ts'
 import { readShopOrders } from '../../adapters/wire/shop-orders.ts'
@@ -18,10 +19,10 @@ export const order: Command = {
   summary: 'where an order is, why it went this way, and how long each hop took',
   operands: ['<order-id>'],
   options: {},
-  settings: ['LEDGER_URL', 'SHOP_URL', 'MES_URL'],
+  settings: ['LEDGER_URL', 'SHOP_URL', 'MES_URL', 'INTAKE_URL'],
   exits: {
     0: 'found',
-    2: 'the ledger does not know the order',
+    2: 'the ledger does not know the order, or not yet: then it says where it waits',
     3: 'found, but the Shop DB or the MES did not answer',
   },
   example: 'strangler order 0b7e6f0a-5a1c-4f0e-9d5e-2f6f7e1c9a11',
@@ -29,9 +30,11 @@ export const order: Command = {
     const id = positionals[0]!
     const shop = connections.isSet('SHOP_URL') ? connections.shop() : undefined
     const mes = connections.isSet('MES_URL') ? connections.mes() : undefined
+    const intake = connections.isSet('INTAKE_URL') ? connections.intake() : undefined
     const timeline: Timeline = await orderTimeline(connections.ledger(), id, {
       shop: shop && (async () => (await readShopOrders(shop, { ids: [id] }))[0]),
       mes: mes && (async () => (await findInMes(mes, [id.toLowerCase()])).get(id.toLowerCase())),
+      intake: intake && (() => waitingInIntake(intake, id)),
     })
     const unread = [timeline.shop, timeline.mes].some(({ source }) => source === 'unread')
     return {
