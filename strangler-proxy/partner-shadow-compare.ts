@@ -25,6 +25,8 @@ const plainFields = new Set(
   ).split(' '),
 )
 
+const untold = 'SUBMITTED'
+
 type Fields = Readonly<Record<string, unknown>>
 
 /** @param comment of the order: no text that holds it is kept */
@@ -42,6 +44,23 @@ export function compareOrderAnswers(
 
 export function compareReads(ours: ShadowAnswer, theirs: ShadowAnswer): ShadowDifference[] {
   return compareAnswers(ours, theirs, ofARead)
+}
+
+/**
+ * True when ours has an order that the MES does not know and that nothing was told of yet: it waits for its turn, and the two can't
+ * be the same. That an order never gets there is found by the books, not here. Later pages of a list are moved by those on the first.
+ */
+export function waitsForMes(ours: ShadowAnswer, theirs: ShadowAnswer): boolean {
+  const [a, b] = [fieldsIn(ours.body), fieldsIn(theirs.body)]
+  if (ours.status !== 200 || a === undefined) return false
+  if (theirs.status === 404) return a['status'] === untold
+  const [inOurs, inTheirs] = [a['orders'], b?.['orders']]
+  if (!isList(inOurs) || !isList(inTheirs)) return false
+  const there = new Set(inTheirs.map((order) => order['id']))
+  return (
+    inOurs.some(({ id, status }) => status === untold && !there.has(id)) ||
+    (Number(a['page']) > 1 && Number(a['total']) > Number(b?.['total']))
+  )
 }
 
 /** undefined: the body is none of an object. */

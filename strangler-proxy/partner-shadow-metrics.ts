@@ -19,7 +19,7 @@ export function partnerShadowMetrics(metrics: Metrics, shadow: PartnerShadow): v
   metrics.counted(
     {
       name: 'strangler_proxy_shadow_dropped_total',
-      help: 'Answers that were not compared. busy: no place; unreachable: no answer, or not in time; not_seen, too_large: not kept whole.',
+      help: 'Answers that were not compared. busy: no place; unreachable: no answer, or not in time; not_seen, too_large: not kept whole; waiting: an order that is not at the MES yet.',
       labels: { reason: droppedReasons },
     },
     () =>

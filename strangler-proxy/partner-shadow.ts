@@ -14,6 +14,7 @@ import {
   compareReads,
   fieldsIn,
   type ShadowDifference,
+  waitsForMes,
 } from './partner-shadow-compare.ts'
 import { PassingOrder } from './partner-shadow-order.ts'
 import { Slots } from './slots.ts'
@@ -37,6 +38,7 @@ export const droppedReasons = [
   'unreachable',
   'failed',
   'stopped',
+  'waiting',
 ] as const
 export type DroppedReason = (typeof droppedReasons)[number]
 
@@ -63,7 +65,7 @@ interface Comparison {
     readonly differences: readonly ShadowDifference[]
   }>
   /** Asks both sides again. */
-  readonly compareAgain?: () => Promise<readonly ShadowDifference[]>
+  readonly compareAgain?: () => Promise<readonly ShadowDifference[] | 'waiting'>
 }
 
 export class PartnerShadow implements Service {
@@ -204,7 +206,7 @@ export class PartnerShadow implements Service {
       }),
       compareAgain: async () => {
         const [ours, theirs] = await Promise.all([ask(intakeOrigin), ask(mesOrigin)])
-        return compareReads(ours, theirs)
+        return waitsForMes(ours, theirs) ? 'waiting' : compareReads(ours, theirs)
       },
     }
   }
@@ -234,7 +236,8 @@ export class PartnerShadow implements Service {
       this.#inGrace -= 1
     }
     const again = prepared.compareAgain
-    return { order, differences: await this.#inPlace(() => again()) }
+    const differences = await this.#inPlace(() => again())
+    return differences === 'waiting' ? differences : { order, differences }
   }
 
   /** @throws Busy */

@@ -237,3 +237,35 @@ test.serial('what is on its way, or not at the MES yet, counts only after the gr
   t.deepEqual(new Set(heard), new Set([`GET /api/partner/v1/orders/${id} ${partnerKeys.Bolt} ask`]))
   t.deepEqual(await world.differencesOf('Bolt'), [])
 })
+
+test.serial('an order that waits for its turn at the MES is compared with nothing', async (t) => {
+  const [id] = boltIds
+  const none = { status: 404, body: '{"error":"there is no such order"}' }
+  let answer = none
+  const played = await play(t, (_, response) => {
+    response
+      .writeHead(answer.status, { 'content-type': 'application/json; charset=utf-8' })
+      .end(answer.body)
+  })
+  const { api } = await world.proxyTo(t, { MES_UPSTREAM: played.origin })
+  await world.intake.query(`UPDATE partner_order SET status = 'SUBMITTED' WHERE id = $1`, [id])
+  const one = await world.counted('Bolt', 'GET /orders/:id', 1, () =>
+    call(`${api}/orders/${id}`, bolt),
+  )
+  t.deepEqual(one, { eligible: 1, compared: 0, differing: 0, dropped: 1 })
+  answer = { status: 200, body: '{"orders":[],"page":1,"pages":1,"total":0}' }
+  for (const query of ['?status=SUBMITTED', '?page=2']) {
+    const list = await world.counted('Bolt', 'GET /orders', 1, () =>
+      call(`${api}/orders${query}`, bolt),
+    )
+    t.deepEqual(list, { eligible: 1, compared: 0, differing: 0, dropped: 1 }, query)
+  }
+  await world.intake.query(`UPDATE partner_order SET status = 'SHIPPED' WHERE id = $1`, [id])
+  const told = await world.counted('Bolt', 'GET /orders', 1, () => call(`${api}/orders`, bolt))
+  t.like(told, { compared: 1, differing: 1 }, 'the MES told of it, and does not have it any more')
+  t.deepEqual((await world.differencesOf('Bolt')).map(({ field }) => field).toSorted(), [
+    'orders',
+    'total',
+  ])
+  await world.forgetDifferences()
+})
