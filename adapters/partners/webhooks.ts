@@ -18,6 +18,7 @@ interface Due {
   readonly seq: string
   readonly id: string
   readonly partner: string
+  readonly orderId: string
   readonly url: string
   readonly secrets: readonly string[]
   readonly body: string
@@ -91,7 +92,7 @@ async function claim(intake: Pool, busy: readonly string[]): Promise<Due[]> {
        WHERE w.disabled_at IS NULL AND w.partner <> ALL($1::text[]))
      UPDATE webhook_message m SET next_attempt_at = clock_timestamp() + ${claimMs} * interval '1 millisecond', attempts = m.attempts + 1
      FROM due, webhook w WHERE m.seq = due.seq AND w.partner = m.partner
-     RETURNING m.seq, m.id, m.partner, w.url, w.secrets, m.body, m.attempts`,
+     RETURNING m.seq, m.id, m.partner, m.order_id AS "orderId", w.url, w.secrets, m.body, m.attempts`,
     [busy],
   )
   return rows
@@ -134,6 +135,13 @@ async function send(options: WebhookOptions, message: Due): Promise<void> {
       [message.partner, failed],
     )
   const wait = retryAfterMs[message.attempts - 1]
+  // Those behind it wait as long: what can't be sent is not looked at in every round.
+  if (wait !== undefined)
+    await intake.query(
+      `UPDATE webhook_message SET next_attempt_at = greatest(next_attempt_at, clock_timestamp() + $3::float8 * interval '1 millisecond')
+       WHERE order_id = $1 AND state = 'open' AND seq > $2`,
+      [message.orderId, message.seq, wait],
+    )
   await intake.query(
     `UPDATE webhook_message SET last_error = $2, state = CASE WHEN $3::float8 IS NULL THEN 'dead' ELSE 'open' END,
        next_attempt_at = clock_timestamp() + coalesce($3::float8, 0) * interval '1 millisecond' WHERE seq = $1`,
