@@ -65,7 +65,7 @@ export async function takeLifeLock(
 /**
  * A machine that is lost says no word, and its lock would stay for the two hours of TCP's own keepalive. The server gives it up
  * after three times `lostAfterMs` and the probes: we have ended ourselves after one and a half, and a machine that was only
- * suspended finds its broker connection closed long before, by the broker's heartbeat.
+ * suspended finds its broker connection closed before, by the heartbeat of ten seconds (RabbitMQ; not in the URL: that wins).
  */
 function giveUpSilentClient(lostAfterMs: number): string {
   const idleSeconds = Math.ceil((3 * lostAfterMs) / 1000)

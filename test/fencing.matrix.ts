@@ -118,6 +118,22 @@ for (const [name, share] of [
 }
 
 test.serial('a bridge that is frozen inside a transaction holds up no flip', async (t) => {
+  // What is still told of earlier orders would freeze it before it is ready.
+  await waitUntil('the MES has told all', () =>
+    withClient(estate.databases.mes, async (client) => {
+      const { rows } = await client.query<{ left: number }>(
+        `SELECT (SELECT count(*) FROM orders WHERE status = 'SUBMITTED')::int
+           + (SELECT count(*) FROM outgoing_events WHERE published_at IS NULL)::int AS left`,
+      )
+      return rows[0]!.left === 0
+    }),
+  )
+  await waitUntil('the bridges have taken all', () =>
+    withClient(estate.databases.broker, async (client) => {
+      const { rows } = await client.query('SELECT FROM amq.message LIMIT 1')
+      return rows.length === 0
+    }),
+  )
   await estate.process('bridge').terminate()
   const frozen = await estate.launch('bridge', { FAILPOINTS: 'bridge.settling=stop' })
   const reached = reaches(estate, 'bridge', 'bridge.settling')

@@ -205,10 +205,11 @@ test.serial(
     const state = await inForce()
     t.like(state.pin, { kind: 'rollback', who: 'strangler' })
     t.regex(state.pin?.why ?? '', new RegExp(`breach of conservation: .*${lost}`))
-    const breach = (await readTimeline(ledger, { phase, limit: 50 })).find(
-      ({ kind }) => kind === 'breach',
+    // Back first, told afterwards.
+    const breach = await waitUntil('the breach is told', async () =>
+      (await readTimeline(ledger, { phase, limit: 50 })).find(({ kind }) => kind === 'breach'),
     )
-    t.true(JSON.stringify(breach?.detail).includes(lost!))
+    t.true(JSON.stringify(breach.detail).includes(lost!))
     t.deepEqual(await readApprovals(ledger, { phase, epoch, share: 10_000 }), [])
 
     await waitUntil('the receipt', async () => (await inForce()).rollback !== undefined)
