@@ -109,7 +109,14 @@ export async function continueRollback(rollback: Rollback): Promise<Receipt | un
 
   // What an earlier run began is ended whatever the time.
   if (state.rollback !== undefined || elapsed() >= rollback.drainWithinMs) await drain.handOver(act)
-  let left = await drain.underWay(flip.epoch)
+  let lookTookMs = 0
+  const look = async (): Promise<UnderWay> => {
+    const began = performance.now()
+    const found = await drain.underWay(flip.epoch)
+    lookTookMs = performance.now() - began
+    return found
+  }
+  let left = await look()
   let said = ''
   for (;;) {
     if (isEmpty(left) || stopped()) break
@@ -122,8 +129,10 @@ export async function continueRollback(rollback: Rollback): Promise<Receipt | un
       if (handed > 0) rollback.onProgress?.(`${handed} handed over to the legacy path`)
       if (elapsed() >= lastMs) break
     }
-    await pause(100, undefined, { signal: rollback.signal }).catch(() => undefined)
-    left = await drain.underWay(flip.epoch)
+    // Behind a long backlog to count it costs the databases something: not all the time.
+    const pauseMs = Math.max(100, 10 * lookTookMs)
+    await pause(pauseMs, undefined, { signal: rollback.signal }).catch(() => undefined)
+    left = await look()
   }
   await step(rollback, flip, 'drained', left)
   failpoint('rollback.drained')
