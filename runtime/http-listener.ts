@@ -3,8 +3,7 @@ import type { Server } from 'node:http'
 import { service } from './lifecycle.ts'
 import type { Service } from './lifecycle.ts'
 
-/** What is still under way after this long is cut. */
-const drainMs = 10_000
+const usualDrainMs = 10_000
 
 export interface HttpListener extends Service {
   port(): number
@@ -12,7 +11,12 @@ export interface HttpListener extends Service {
 
 export function httpListener(
   server: Server,
-  options: { readonly host: string; readonly port: number },
+  options: {
+    readonly host: string
+    readonly port: number
+    /** At a stop, what is still under way after so long is cut. */
+    readonly drainMs?: number
+  },
 ): HttpListener {
   const life = service({
     start: () =>
@@ -29,7 +33,7 @@ export function httpListener(
         server.close(() => resolve())
       })
       server.closeIdleConnections()
-      const cut = setTimeout(() => server.closeAllConnections(), drainMs)
+      const cut = setTimeout(() => server.closeAllConnections(), options.drainMs ?? usualDrainMs)
       await closed
       clearTimeout(cut)
     },

@@ -1,5 +1,6 @@
 import { createServer } from 'node:http'
 
+import { httpListener } from './http-listener.ts'
 import { type Service, service } from './lifecycle.ts'
 import type { Log } from './log.ts'
 import type { PrometheusMetrics } from './prometheus.ts'
@@ -41,25 +42,12 @@ export function metricsListener(
         answer(404, 'application/json', '{"status":"not found"}')
     }
   })
+  const listener = httpListener(server, { host, port, drainMs: 0 })
   return service({
     async start() {
-      await new Promise<void>((resolve, reject) => {
-        server.once('error', reject)
-        server.listen(port, host, () => {
-          server.off('error', reject)
-          resolve()
-        })
-      })
-      const address = server.address()
-      if (typeof address === 'object') log.info('metrics', { port: address?.port })
+      await listener.start()
+      log.info('metrics', { port: listener.port() })
     },
-    async stop() {
-      if (!server.listening) return
-      const closed = new Promise<void>((resolve) => {
-        server.close(() => resolve())
-      })
-      server.closeAllConnections()
-      await closed
-    },
+    stop: () => listener.stop(),
   })
 }

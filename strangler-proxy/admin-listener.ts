@@ -1,9 +1,7 @@
 import { createServer } from 'node:http'
 
-import { service } from '../runtime/lifecycle.ts'
-import type { Service } from '../runtime/lifecycle.ts'
+import { type HttpListener, httpListener } from '../runtime/http-listener.ts'
 import type { PrometheusMetrics } from '../runtime/prometheus.ts'
-import { listeningPort } from './listening-port.ts'
 
 export interface AdminListenerOptions {
   readonly host: string
@@ -12,12 +10,8 @@ export interface AdminListenerOptions {
   readonly metrics: PrometheusMetrics
 }
 
-export interface AdminListener extends Service {
-  port(): number
-}
-
 /** `/health`, `/ready` and `/metrics`, on an address of its own: a path of a legacy system is never shadowed. */
-export function adminListener(options: AdminListenerOptions): AdminListener {
+export function adminListener(options: AdminListenerOptions): HttpListener {
   const { metrics } = options
   metrics.describeProcess()
   const server = createServer((request, response) => {
@@ -46,23 +40,5 @@ export function adminListener(options: AdminListenerOptions): AdminListener {
         answer(404, { status: 'not found' })
     }
   })
-  const life = service({
-    start: () =>
-      new Promise<void>((resolve, reject) => {
-        server.once('error', reject)
-        server.listen(options.port, options.host, () => {
-          server.off('error', reject)
-          resolve()
-        })
-      }),
-    stop: async () => {
-      if (!server.listening) return
-      const closed = new Promise<void>((resolve) => {
-        server.close(() => resolve())
-      })
-      server.closeAllConnections()
-      await closed
-    },
-  })
-  return { ...life, port: () => listeningPort(server) }
+  return httpListener(server, { host: options.host, port: options.port, drainMs: 0 })
 }

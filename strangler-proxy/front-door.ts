@@ -1,6 +1,6 @@
+import type { HttpListener } from '../runtime/http-listener.ts'
 import { inOrder, service } from '../runtime/lifecycle.ts'
 import type { Service } from '../runtime/lifecycle.ts'
-import type { AdminListener } from './admin-listener.ts'
 import type { ProxyListener } from './proxy-listener.ts'
 
 interface FrontDoorParts {
@@ -8,7 +8,7 @@ interface FrontDoorParts {
   readonly crm: ProxyListener
   readonly mes: ProxyListener
   readonly recorder: Service
-  admin(isReady: () => boolean): AdminListener
+  admin(isReady: () => boolean): HttpListener
 }
 
 export interface Ports {
