@@ -6,7 +6,7 @@ import { httpListener } from '../runtime/http-listener.ts'
 import { inOrder, service } from '../runtime/lifecycle.ts'
 import { createLog } from '../runtime/log.ts'
 import { openMetrics } from '../runtime/open-metrics.ts'
-import { createPool } from '../runtime/postgres.ts'
+import { createPool, frozenAfterMs } from '../runtime/postgres.ts'
 import { runProcess } from '../runtime/run-process.ts'
 import { AcceptOrders } from './accept-orders.ts'
 import { intakeApplication } from './intake-application.ts'
@@ -35,8 +35,7 @@ await runProcess(log, async () => {
     name: 'strangler-intake',
     max: 8,
     answerWithinMs: 10_000,
-    // Frozen inside a transaction, it must not keep a flip from being complete.
-    idleInTransactionMs: 5000,
+    idleInTransactionMs: frozenAfterMs,
     keepIdle: true,
     log,
   })

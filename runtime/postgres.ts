@@ -1,5 +1,6 @@
 import pg from 'pg'
 
+import { type Service, service } from './lifecycle.ts'
 import type { Log } from './log.ts'
 
 export type Pool = pg.Pool
@@ -24,6 +25,9 @@ interface PoolOptions {
 }
 
 export const usuallyLostAfterMs = 60_000
+
+/** For `idleInTransactionMs`: whoever is frozen inside a transaction must not keep rows from others, nor a flip from being complete. */
+export const frozenAfterMs = 5000
 
 /** A pool that outlives restarts of its server: an idle connection that breaks is replaced, not thrown. */
 export function createPool(url: string, options: PoolOptions): Pool {
@@ -50,35 +54,29 @@ export function createPool(url: string, options: PoolOptions): Pool {
   return pool
 }
 
+/** A service of whoever has a pool: stops by ending it. */
+export function closing(pool: Pool): Service {
+  return service({ start: () => Promise.resolve(), stop: () => pool.end() })
+}
+
 /** Runs `work` in one transaction. The connection is thrown away, not reused, when its state can't be known. */
-export async function inTransaction<Result>(
+export function inTransaction<Result>(
   pool: Pool,
   work: (client: Client) => Promise<Result>,
 ): Promise<Result> {
-  const client = await pool.connect()
-  let broken: Error | undefined
-  // Between checkout and release the pool does not listen: an unheard 'error' would end the process.
-  const onError = (error: Error): void => {
-    broken = error
-  }
-  client.on('error', onError)
-  try {
-    await client.query('BEGIN')
-    const result = await work(client)
-    await client.query('COMMIT')
-    return result
-  } catch (error) {
-    // Behind a statement that is not answered, a ROLLBACK would wait as long once more.
-    if (isReadTimeout(error)) broken ??= asError(error)
-    else
-      await client.query('ROLLBACK').catch((rollbackError: unknown) => {
-        broken ??= asError(rollbackError)
-      })
-    throw error
-  } finally {
-    client.off('error', onError)
-    client.release(broken)
-  }
+  return withConnection(pool, async (client, throwAway) => {
+    try {
+      await client.query('BEGIN')
+      const result = await work(client)
+      await client.query('COMMIT')
+      return result
+    } catch (error) {
+      // Behind a statement that is not answered, a ROLLBACK would wait as long once more.
+      if (isReadTimeout(error)) throwAway(error)
+      else await client.query('ROLLBACK').catch(throwAway)
+      throw error
+    }
+  })
 }
 
 /**
@@ -86,33 +84,43 @@ export async function inTransaction<Result>(
  * it. `work` may use the session: whoever has lost it has lost the lock. A connection on which anything failed is thrown away: a
  * statement that has timed out would hold up every later one.
  */
-export async function holdingLock<Result>(
+export function holdingLock<Result>(
   pool: Pool,
   keys: readonly [number, number],
   work: (client: Client) => Promise<Result>,
 ): Promise<Result | undefined> {
-  const client = await pool.connect()
-  let broken: Error | undefined
-  const onError = (error: Error): void => {
-    broken = error
-  }
-  client.on('error', onError)
-  try {
-    const { rows } = await client.query<{ mine: boolean }>(
-      'SELECT pg_try_advisory_lock($1, $2) AS mine',
-      [...keys],
-    )
-    if (rows[0]!.mine) {
+  return withConnection(pool, async (client, throwAway) => {
+    try {
+      const { rows } = await client.query<{ mine: boolean }>(
+        'SELECT pg_try_advisory_lock($1, $2) AS mine',
+        [...keys],
+      )
+      if (!rows[0]!.mine) return undefined
       const result = await work(client)
       await client.query('SELECT pg_advisory_unlock($1, $2)', [...keys])
       return result
+    } catch (error) {
+      throwAway(error)
+      throw error
     }
-    return undefined
-  } catch (error) {
-    broken ??= asError(error)
-    throw error
+  })
+}
+
+async function withConnection<Result>(
+  pool: Pool,
+  work: (client: Client, throwAway: (reason: unknown) => void) => Promise<Result>,
+): Promise<Result> {
+  const client = await pool.connect()
+  let broken: Error | undefined
+  const throwAway = (reason: unknown): void => {
+    broken ??= asError(reason)
+  }
+  // Between checkout and release the pool does not listen: an unheard 'error' would end the process.
+  client.on('error', throwAway)
+  try {
+    return await work(client, throwAway)
   } finally {
-    client.off('error', onError)
+    client.off('error', throwAway)
     client.release(broken)
   }
 }

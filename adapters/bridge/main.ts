@@ -5,7 +5,7 @@ import { integer, optional, readConfig, text, url, withDefault } from '../../run
 import { inOrder, service } from '../../runtime/lifecycle.ts'
 import { createLog } from '../../runtime/log.ts'
 import { openMetrics } from '../../runtime/open-metrics.ts'
-import { createPool } from '../../runtime/postgres.ts'
+import { createPool, frozenAfterMs } from '../../runtime/postgres.ts'
 import { runProcess } from '../../runtime/run-process.ts'
 import { tracingMetrics } from '../../runtime/tracing-metrics.ts'
 import { openTracing } from '../../runtime/tracing.ts'
@@ -29,8 +29,12 @@ await runProcess(log, async () => {
     BRIDGE_SETTLE_MS: withDefault(integer({ min: 0, max: 600_000 }), 3000),
   })
   const name = 'strangler-bridge'
-  // One that is frozen inside a transaction must not keep a flip from being complete.
-  const ledger = createPool(config.LEDGER_URL, { name, max: 10, idleInTransactionMs: 5000, log })
+  const ledger = createPool(config.LEDGER_URL, {
+    name,
+    max: 10,
+    idleInTransactionMs: frozenAfterMs,
+    log,
+  })
   const shop = createPool(config.SHOP_URL, { name, max: 2, log })
   const mes = createPool(config.MES_URL, { name, max: 2, log })
   const broker = openBroker(config.BROKER_URL, {

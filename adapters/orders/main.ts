@@ -18,7 +18,7 @@ import { integer, optional, readConfig, text, url, withDefault } from '../../run
 import { inOrder, type Service, service } from '../../runtime/lifecycle.ts'
 import { createLog, type Log } from '../../runtime/log.ts'
 import { openMetrics } from '../../runtime/open-metrics.ts'
-import { createPool, type Pool, usuallyLostAfterMs } from '../../runtime/postgres.ts'
+import { closing, createPool, frozenAfterMs, usuallyLostAfterMs } from '../../runtime/postgres.ts'
 import { runProcess } from '../../runtime/run-process.ts'
 import { tracingMetrics } from '../../runtime/tracing-metrics.ts'
 import { openTracing } from '../../runtime/tracing.ts'
@@ -54,8 +54,6 @@ const lost = {
   LOST_AFTER_MS: withDefault(integer({ min: 100, max: 3_600_000 }), usuallyLostAfterMs),
 }
 const doorbellQueue = 'orders'
-const closing = (pool: Pool): Service =>
-  service({ start: () => Promise.resolve(), stop: () => pool.end() })
 
 await runProcess(log, () => {
   switch (role) {
@@ -88,11 +86,10 @@ async function relay(relayLog: Log): Promise<Service> {
     lostAfterMs,
     log: relayLog,
   })
-  // One that is frozen in the middle of a batch must not keep its rows from another relay, nor a flip from being complete.
   const shop = createPool(config.SHOP_URL, {
     name: 'strangler-relay',
     max: 2,
-    idleInTransactionMs: 5000,
+    idleInTransactionMs: frozenAfterMs,
     lostAfterMs,
     log: relayLog,
   })

@@ -6,7 +6,7 @@ import { integer, optional, readConfig, text, url, withDefault } from '../../run
 import { inOrder, type Service, service } from '../../runtime/lifecycle.ts'
 import { createLog, type Log } from '../../runtime/log.ts'
 import { openMetrics } from '../../runtime/open-metrics.ts'
-import { createPool, type Pool } from '../../runtime/postgres.ts'
+import { closing, createPool, frozenAfterMs } from '../../runtime/postgres.ts'
 import { runProcess } from '../../runtime/run-process.ts'
 import { tracingMetrics } from '../../runtime/tracing-metrics.ts'
 import { openTracing } from '../../runtime/tracing.ts'
@@ -30,8 +30,6 @@ const databases = {
   LEDGER_URL: url('postgres', 'postgresql'),
   INTAKE_URL: url('postgres', 'postgresql'),
 }
-const closing = (pool: Pool): Service =>
-  service({ start: () => Promise.resolve(), stop: () => pool.end() })
 
 await runProcess(log, () => {
   switch (role) {
@@ -60,11 +58,10 @@ async function relay(relayLog: Log): Promise<Service> {
   })
   const name = 'strangler-partner-relay'
   const ledger = createPool(config.LEDGER_URL, { name, log: relayLog })
-  // One that is frozen in the middle of a batch must not keep its rows from another.
   const intake = createPool(config.INTAKE_URL, {
     name,
     max: 2,
-    idleInTransactionMs: 5000,
+    idleInTransactionMs: frozenAfterMs,
     log: relayLog,
   })
   const broker = openBroker(config.BROKER_URL, {
@@ -123,7 +120,7 @@ async function feed(feedLog: Log): Promise<Service> {
     FORWARD_SETTLE_MS: withDefault(integer({ min: 1000, max: 86_400_000 }), 180_000),
   })
   const name = 'strangler-partner-feed'
-  // Frozen inside a transaction, it must not keep a flip from being complete. That of the ledger waits for one of the intake.
+  // Its transactions wait for one of the intake.
   const ledger = createPool(config.LEDGER_URL, {
     name,
     idleInTransactionMs: 20_000,
@@ -131,7 +128,7 @@ async function feed(feedLog: Log): Promise<Service> {
   })
   const intake = createPool(config.INTAKE_URL, {
     name,
-    idleInTransactionMs: 5000,
+    idleInTransactionMs: frozenAfterMs,
     log: feedLog,
   })
   const mes = createPool(config.MES_URL, { name, max: 1, log: feedLog })

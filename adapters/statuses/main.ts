@@ -3,10 +3,10 @@ import { doorbellKind, listenToDoorbell } from '../../delivery/doorbell.ts'
 import { StatusApplier } from '../../delivery/status-applier.ts'
 import { epochLease } from '../../flags/replicas.ts'
 import { integer, optional, readConfig, text, url, withDefault } from '../../runtime/config.ts'
-import { inOrder, type Service, service } from '../../runtime/lifecycle.ts'
+import { inOrder, type Service } from '../../runtime/lifecycle.ts'
 import { createLog, type Log } from '../../runtime/log.ts'
 import { openMetrics } from '../../runtime/open-metrics.ts'
-import { createPool, type Pool } from '../../runtime/postgres.ts'
+import { closing, createPool, frozenAfterMs } from '../../runtime/postgres.ts'
 import { runProcess } from '../../runtime/run-process.ts'
 import { tracingMetrics } from '../../runtime/tracing-metrics.ts'
 import { openTracing } from '../../runtime/tracing.ts'
@@ -27,8 +27,6 @@ const databases = {
   LEDGER_URL: url('postgres', 'postgresql'),
   SHOP_URL: url('postgres', 'postgresql'),
 }
-const closing = (pool: Pool): Service =>
-  service({ start: () => Promise.resolve(), stop: () => pool.end() })
 
 await runProcess(log, () => {
   switch (role) {
@@ -107,8 +105,11 @@ async function shadowing(shadowLog: Log): Promise<Service> {
     SHADOW_GRACE_MS: withDefault(integer({ min: 0, max: 86_400_000 }), 60_000),
   })
   const name = 'strangler-shadow'
-  // As with the applier: frozen, it must not keep a flip from being complete.
-  const ledger = createPool(config.LEDGER_URL, { name, idleInTransactionMs: 5000, log: shadowLog })
+  const ledger = createPool(config.LEDGER_URL, {
+    name,
+    idleInTransactionMs: frozenAfterMs,
+    log: shadowLog,
+  })
   const shop = createPool(config.SHOP_URL, { name, max: 1, log: shadowLog })
   const intake =
     config.INTAKE_URL === undefined
