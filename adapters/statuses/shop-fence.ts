@@ -2,6 +2,7 @@ import type { Path } from '../../contracts/order.ts'
 import type { OrderStatusRow } from '../../contracts/status-rules.ts'
 import type { UnfinishedRepin } from '../../delivery/repin-statuses.ts'
 import { inTransaction, type Pool } from '../../runtime/postgres.ts'
+import { type StatusColumns, statusColumns, statusRowsById } from './shop-status-row.ts'
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
@@ -41,28 +42,10 @@ async function readRows(
   shop: Pool,
   orderIds: readonly string[],
 ): Promise<Map<string, OrderStatusRow>> {
-  const { rows } = await shop.query<{
-    id: string
-    status: string
-    price: string | null
-    currency: string | null
-    price_id: string | null
-    accepted_ids: readonly string[]
-  }>(
-    `SELECT o.id::text, o.status, o.price::text, o.currency, f.price_id, f.accepted_ids
+  const { rows } = await shop.query<StatusColumns>(
+    `SELECT ${statusColumns}
      FROM public.orders o JOIN strangler.order_fence f ON f.order_id = o.id WHERE o.id = ANY($1::uuid[])`,
     [orderIds],
   )
-  return new Map(
-    rows.map(({ id, status, price, currency, price_id: priceId, accepted_ids: accepted }) => [
-      id,
-      {
-        status,
-        price,
-        currency,
-        priceId: Number(priceId ?? 0),
-        acceptedIds: accepted.map(Number),
-      },
-    ]),
-  )
+  return statusRowsById(rows)
 }

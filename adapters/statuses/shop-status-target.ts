@@ -2,15 +2,7 @@ import type { Judged, OrderStatusRow } from '../../contracts/status-rules.ts'
 import type { Applied, PendingStatuses, StatusTarget } from '../../delivery/status-target.ts'
 import { failpoint } from '../../runtime/failpoint.ts'
 import { type Client, inTransaction, type Pool } from '../../runtime/postgres.ts'
-
-interface Row {
-  readonly id: string
-  readonly status: string
-  readonly price: string | null
-  readonly currency: string | null
-  readonly price_id: string | null
-  readonly accepted_ids: readonly string[] | null
-}
+import { type StatusColumns, statusColumns, statusRowsById } from './shop-status-row.ts'
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
@@ -54,25 +46,14 @@ async function lockOrders(
   client: Client,
   orders: readonly PendingStatuses[],
 ): Promise<Map<string, OrderStatusRow>> {
-  const { rows } = await client.query<Row>({
+  const { rows } = await client.query<StatusColumns>({
     name: 'lock-orders',
-    text: `SELECT o.id::text, o.status, o.price::text, o.currency, f.price_id, f.accepted_ids
+    text: `SELECT ${statusColumns}
            FROM public.orders o LEFT JOIN strangler.order_fence f ON f.order_id = o.id
            WHERE o.id = ANY($1::uuid[]) FOR NO KEY UPDATE OF o SKIP LOCKED`,
     values: [idsOf(orders)],
   })
-  return new Map(
-    rows.map(({ id, status, price, currency, price_id: priceId, accepted_ids: accepted }) => [
-      id,
-      {
-        status,
-        price,
-        currency,
-        priceId: Number(priceId ?? 0),
-        acceptedIds: (accepted ?? []).map(Number),
-      },
-    ]),
-  )
+  return statusRowsById(rows)
 }
 
 async function writeOrders(
