@@ -3,7 +3,7 @@ import type { BridgeStatus, RemoveProgress } from '../../adapters/bridge/insert-
 import { StranglerError } from '../../contracts/errors.ts'
 import type { Command } from '../command-line/command.ts'
 import { identity } from '../command-line/identity.ts'
-import { nearest } from '../command-line/nearest.ts'
+import { wantedVerb } from '../command-line/wanted-verb.ts'
 
 const queues = ['mes.orders', 'crm.events'] as const
 type Queue = (typeof queues)[number]
@@ -27,7 +27,7 @@ export const bridge: Command = {
   },
   example: 'strangler bridge insert --queue all',
   async run({ positionals, text, connections, log }) {
-    const verb = wantedVerb(positionals[0]!)
+    const verb = wantedVerb('bridge', positionals[0]!, verbs)
     const chosen = wantedQueues(text('queue') ?? 'all')
     const ledger = connections.ledger()
     const broker = await connections.broker()
@@ -95,16 +95,6 @@ function forPeople(status: BridgeStatus): string {
   else if (drift === 'unknown') parts.push('bindings not read: set AMQP_MANAGEMENT_URL')
   else if (drift.length > 0) parts.push(`BINDINGS DIFFER: ${drift.join('; ')}`)
   return parts.join(', ')
-}
-
-function wantedVerb(word: string): Verb {
-  const verb = verbs.find((each) => each === word)
-  if (verb !== undefined) return verb
-  const near = nearest(word, verbs)
-  throw new StranglerError(
-    'invalid_argument',
-    `bridge expected ${verbs.join(', ')}, got ${word}${near === undefined ? '' : `; did you mean ${near}?`}`,
-  )
 }
 
 function wantedQueues(word: string): readonly Queue[] {

@@ -1,4 +1,3 @@
-import { StranglerError } from '../../contracts/errors.ts'
 import { formatShare } from '../../contracts/path-share.ts'
 import { phases } from '../../flags/phases.ts'
 import { applyFlag } from '../../flags/unleash/apply-flag.ts'
@@ -7,10 +6,9 @@ import { flagOf, type PhaseFlag } from '../../flags/unleash/flag-shape.ts'
 import { shareOfFlag } from '../../flags/unleash/share-of-flag.ts'
 import type { FlagState, UnleashAdmin } from '../../flags/unleash/unleash-admin.ts'
 import type { Command } from '../command-line/command.ts'
-import { nearest } from '../command-line/nearest.ts'
+import { wantedVerb } from '../command-line/wanted-verb.ts'
 
 const verbs = ['diff', 'apply'] as const
-type Verb = (typeof verbs)[number]
 
 interface Report {
   readonly phase: string
@@ -35,7 +33,7 @@ export const flags: Command = {
   },
   example: 'strangler flags diff',
   async run({ positionals, connections }) {
-    const verb = wantedVerb(positionals[0]!)
+    const verb = wantedVerb('flags', positionals[0]!, verbs)
     const admin = connections.unleash()
     const reports: Report[] = []
     for (const phase of phases) {
@@ -87,14 +85,4 @@ const remedies: Readonly<Record<FlagDifference['mend'], string>> = {
   'add strategy': '"strangler flags apply" would add a gradual rollout at 0 %',
   'change strategy': '"strangler flags apply" would mend that',
   'by people': 'only people can mend that, on the page of the flag',
-}
-
-function wantedVerb(word: string): Verb {
-  const verb = verbs.find((each) => each === word)
-  if (verb !== undefined) return verb
-  const near = nearest(word, verbs)
-  throw new StranglerError(
-    'invalid_argument',
-    `flags expected ${verbs.join(' or ')}, got ${word}${near === undefined ? '' : `; did you mean ${near}?`}`,
-  )
 }

@@ -8,8 +8,8 @@ import { columns } from '../command-line/columns.ts'
 import type { Command, Invocation, Outcome } from '../command-line/command.ts'
 import { formatDuration } from '../command-line/duration.ts'
 import { identity } from '../command-line/identity.ts'
-import { nearest } from '../command-line/nearest.ts'
 import { statusReason } from '../command-line/status-reason.ts'
+import { wantedVerb } from '../command-line/wanted-verb.ts'
 
 /** All are counted; so many are listed. */
 const listed = 200
@@ -35,24 +35,12 @@ export const statuses: Command = {
   },
   example: 'strangler statuses accept 4711 --why "the MES took the order back, operator confirmed"',
   async run(invocation) {
-    const [verb = 'list', id] = invocation.positionals
+    const [word = 'list', id] = invocation.positionals
+    const verb = wantedVerb('statuses', word, ['list', 'accept', 'drop'])
     const ledger = invocation.connections.ledger()
-    switch (verb) {
-      case 'list':
-        if (id === undefined) return list(ledger)
-        throw new StranglerError('invalid_argument', `list takes no id, got ${id}`)
-      case 'accept':
-      case 'drop':
-        return decide(ledger, verb, id, invocation)
-      default: {
-        const near = nearest(verb, ['list', ...Object.keys(decisions)])
-        const hint = near === undefined ? '' : `; did you mean ${near}?`
-        throw new StranglerError(
-          'invalid_argument',
-          `statuses expected list, accept or drop, got ${verb}${hint}`,
-        )
-      }
-    }
+    if (verb !== 'list') return decide(ledger, verb, id, invocation)
+    if (id === undefined) return list(ledger)
+    throw new StranglerError('invalid_argument', `list takes no id, got ${id}`)
   },
 }
 
