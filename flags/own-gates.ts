@@ -6,17 +6,16 @@ import type { Settled } from './phase-journal.ts'
 import type { PhaseId } from './phases.ts'
 import { readReplicas } from './replicas.ts'
 
+interface NextStep {
+  readonly phase: PhaseId
+  readonly settled: Pick<Settled, 'state' | 'wait'>
+  /** The share that would be next. */
+  readonly target: number
+  readonly approvalsNeeded: number
+}
+
 /** The gates whose evidence is the journal's own. */
-export async function judgeOwnGates(
-  ledger: Pool,
-  step: {
-    readonly phase: PhaseId
-    readonly settled: Pick<Settled, 'state' | 'wait'>
-    /** The share that would be next. */
-    readonly target: number
-    readonly approvalsNeeded: number
-  },
-): Promise<GateResult[]> {
+export async function judgeOwnGates(ledger: Pool, step: NextStep): Promise<GateResult[]> {
   return [await judgeReplicas(ledger, step), judgeDrain(step), await judgeApproval(ledger, step)]
 }
 
@@ -85,15 +84,7 @@ function judgeDrain({
   }
 }
 
-async function judgeApproval(
-  ledger: Pool,
-  step: {
-    readonly phase: PhaseId
-    readonly settled: Pick<Settled, 'state' | 'wait'>
-    readonly target: number
-    readonly approvalsNeeded: number
-  },
-): Promise<GateResult> {
+async function judgeApproval(ledger: Pool, step: NextStep): Promise<GateResult> {
   const { phase, target, approvalsNeeded, settled } = step
   const base = { gate: 'approval', orderIds: [], source: 'approval' } as const
   if (approvalsNeeded === 0)
