@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 
+import type { ExecutionContext } from 'ava'
 import pg from 'pg'
 
 import type { Estate } from '../estate/estate.ts'
 import { withClient } from '../estate/postgres-server.ts'
+import { expectEachOnce, secondSends } from './direct-way-fixture.ts'
 import { storeModel } from './shop-orders-by-sql.ts'
 
 interface CustomersOptions {
@@ -90,4 +92,22 @@ export async function submittedOf(estate: Estate): Promise<string[]> {
     )
     return rows.map((row) => row.id)
   })
+}
+
+/** Nobody was told "submitted" in vain, and what was committed has arrived, once, and was sent once. */
+export async function expectHonest(
+  t: ExecutionContext,
+  estate: Estate,
+  customers: Customers,
+): Promise<void> {
+  await customers.stop()
+  const submitted = await submittedOf(estate)
+  const known = new Set(submitted)
+  t.deepEqual(
+    customers.acknowledged.filter((id) => !known.has(id)),
+    [],
+    'every acknowledged submit is in the Shop DB',
+  )
+  await expectEachOnce(t, estate, submitted)
+  t.is(await secondSends(estate), 0)
 }

@@ -15,6 +15,7 @@ import { readConfig } from '../runtime/config.ts'
 import { createLog } from '../runtime/log.ts'
 import { submitOrders } from './shop-orders-by-sql.ts'
 import { waitUntil } from './wait-until.ts'
+import { withoutTriggers } from './without-triggers.ts'
 
 /** The evidence of the gates on a whole estate: healthy, with an order lost on each side, and with each source away. */
 let estate: Estate
@@ -106,21 +107,10 @@ async function allPass(phase: PhaseId): Promise<Map<GateId, GateResult>> {
   })
 }
 
-function inDatabase<Row extends object>(
-  database: 'shop' | 'ledger' | 'mes' | 'doorbell',
-  sql: string,
-  ...values: unknown[]
-): Promise<Row[]> {
-  return withClient(estate.databases[database], async (client) => {
-    // The fence and the capture are not about what a test does.
-    await client.query('SET session_replication_role = replica')
-    return (await client.query<Row>(sql, values)).rows
-  })
-}
-
 async function priced(ids: readonly string[]): Promise<void> {
   await waitUntil('all are priced in the Shop', async () => {
-    const rows = await inDatabase<{ status: string }>(
+    const rows = await withoutTriggers<{ status: string }>(
+      estate,
       'shop',
       `SELECT status FROM orders WHERE id = ANY ($1::uuid[]) AND status = 'PRICE_CALCULATED'`,
       ids,
@@ -180,14 +170,16 @@ test.serial('an order whose job is deleted from the queue arrives all the same',
   await courier.terminate()
   const [id] = await submitOrders(estate, 1)
   const deleted = await waitUntil('its ring is in the queue', async () => {
-    const tables = await inDatabase<{ name: string }>(
+    const tables = await withoutTriggers<{ name: string }>(
+      estate,
       'doorbell',
       `SELECT format('%I.%I', table_schema, table_name) AS name FROM information_schema.columns
        WHERE column_name = 'data' AND table_schema NOT IN ('pg_catalog', 'information_schema')`,
     )
     let gone = 0
     for (const { name } of tables) {
-      const rows = await inDatabase(
+      const rows = await withoutTriggers(
+        estate,
         'doorbell',
         `DELETE FROM ${name} j WHERE to_jsonb(j)::text LIKE '%' || $1 || '%' RETURNING 1`,
         id,
@@ -204,7 +196,8 @@ test.serial('an order whose job is deleted from the queue arrives all the same',
 
 test.serial('an order whose MES row is gone is named, with the last hop that saw it', async (t) => {
   const [id] = direct
-  const [row] = await inDatabase<Record<string, unknown>>(
+  const [row] = await withoutTriggers<Record<string, unknown>>(
+    estate,
     'mes',
     'DELETE FROM orders WHERE order_id = $1 RETURNING to_jsonb(orders) AS row',
     id,
@@ -217,7 +210,8 @@ test.serial('an order whose MES row is gone is named, with the last hop that saw
   t.regex(says, new RegExp(`${id}.*last seen by bridge crm.events .*price_calculated`))
   const told = await say(1, 'gates', 'orders-direct')
   t.regex(told, new RegExp(`FAIL conservation: 1 of \\d+ orders unexplained[^]*${id}`))
-  await inDatabase(
+  await withoutTriggers(
+    estate,
     'mes',
     'INSERT INTO orders OVERRIDING SYSTEM VALUE SELECT * FROM jsonb_populate_record(NULL::orders, $1)',
     JSON.stringify(row!['row']),
@@ -233,11 +227,17 @@ test.serial(
       ['shop', 'id'],
       ['mes', 'order_id'],
     ] as const)
-      await inDatabase(database, `UPDATE orders SET status = 'CLOSED' WHERE ${column} = $1`, closed)
+      await withoutTriggers(
+        estate,
+        database,
+        `UPDATE orders SET status = 'CLOSED' WHERE ${column} = $1`,
+        closed,
+      )
     await allPass('orders-direct')
     const rows: unknown[] = []
     for (const each of [id, closed]) {
-      const [gone] = await inDatabase<{ row: unknown }>(
+      const [gone] = await withoutTriggers<{ row: unknown }>(
+        estate,
         'ledger',
         'DELETE FROM order_ledger WHERE order_id = $1 RETURNING to_jsonb(order_ledger) AS row',
         each,
@@ -249,7 +249,8 @@ test.serial(
     t.deepEqual(orderIds.toSorted(), [id!, closed!].toSorted())
     for (const each of [id, closed]) t.regex(says, new RegExp(`${each}[^;]*; last seen by bridge`))
     for (const row of rows)
-      await inDatabase(
+      await withoutTriggers(
+        estate,
         'ledger',
         'INSERT INTO order_ledger SELECT * FROM jsonb_populate_record(NULL::order_ledger, $1)',
         JSON.stringify(row),
@@ -260,7 +261,8 @@ test.serial(
 
 test.serial('what else is wrong is named by its own gate', async (t) => {
   const [a, b] = direct
-  await inDatabase(
+  await withoutTriggers(
+    estate,
     'mes',
     `INSERT INTO orders (order_id, source, status, model_key, model_sha256, model_bytes, material, quantity, price, currency)
      SELECT order_id, source, status, model_key, model_sha256, model_bytes, material, quantity, price, currency FROM orders WHERE order_id = $1`,
@@ -269,22 +271,24 @@ test.serial('what else is wrong is named by its own gate', async (t) => {
   const doubled = await judge()
   t.deepEqual(red(doubled), ['duplicates'])
   t.deepEqual(doubled.get('duplicates')!.orderIds, [a!])
-  await inDatabase(
+  await withoutTriggers(
+    estate,
     'mes',
     'DELETE FROM orders WHERE id = (SELECT max(id) FROM orders WHERE order_id = $1)',
     a,
   )
 
-  await inDatabase('shop', 'UPDATE orders SET price = price + 1 WHERE id = $1', b)
+  await withoutTriggers(estate, 'shop', 'UPDATE orders SET price = price + 1 WHERE id = $1', b)
   const mispriced = await judge('statuses-direct')
   t.deepEqual(red(mispriced), ['conservation'])
   t.deepEqual(mispriced.get('conservation')!.orderIds, [b!])
   // It is nothing that the orders' way could mend.
   t.deepEqual(red(await judge()), [])
-  await inDatabase('shop', 'UPDATE orders SET price = price - 1 WHERE id = $1', b)
+  await withoutTriggers(estate, 'shop', 'UPDATE orders SET price = price - 1 WHERE id = $1', b)
 
   const parked = randomUUID()
-  await inDatabase(
+  await withoutTriggers(
+    estate,
     'ledger',
     `INSERT INTO bridge_inbox (queue, msg_key, order_id, routing_key, exchange, state, reason, body, properties, redelivered)
      VALUES ('mes.orders', '\\x01', $1, 'order.submitted', '', 'parked', 'unreadable', '', '{}', false)`,
@@ -296,7 +300,7 @@ test.serial('what else is wrong is named by its own gate', async (t) => {
     dead.get('dead-letters')!.says,
     new RegExp(`parked message \\d+ of order ${parked} .*unreadable`),
   )
-  await inDatabase('ledger', `DELETE FROM bridge_inbox WHERE order_id = $1`, parked)
+  await withoutTriggers(estate, 'ledger', `DELETE FROM bridge_inbox WHERE order_id = $1`, parked)
 })
 
 test.serial(
@@ -305,7 +309,8 @@ test.serial(
     estate.process('mes').kill('SIGKILL')
     const [id] = await submitOrders(estate, 1)
     await waitUntil('it is delivered to the queue', async () => {
-      const rows = await inDatabase(
+      const rows = await withoutTriggers(
+        estate,
         'ledger',
         `SELECT 1 FROM order_ledger WHERE order_id = $1 AND state = 'delivered'`,
         id,

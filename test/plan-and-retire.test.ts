@@ -4,6 +4,7 @@ import { type Estate, startEstate } from '../estate/estate.ts'
 import { withClient } from '../estate/postgres-server.ts'
 import { submitOrders } from './shop-orders-by-sql.ts'
 import { waitUntil } from './wait-until.ts'
+import { withoutTriggers } from './without-triggers.ts'
 
 /** What `plan` foretells is what `advance` does, and `retire` finds whoever still uses the legacy way. */
 let estate: Estate
@@ -26,18 +27,6 @@ async function say(expected: number, ...args: string[]): Promise<string> {
   return stdout
 }
 
-function inDatabase<Row extends object>(
-  database: 'shop' | 'ledger' | 'mes',
-  sql: string,
-  ...values: unknown[]
-): Promise<Row[]> {
-  return withClient(estate.databases[database], async (client) => {
-    // The fence and the capture are not about what a test does.
-    await client.query('SET session_replication_role = replica')
-    return (await client.query<Row>(sql, values)).rows
-  })
-}
-
 async function until(what: string, count: number, read: () => Promise<readonly unknown[]>) {
   await waitUntil(what, async () => {
     const { length } = await read()
@@ -45,17 +34,19 @@ async function until(what: string, count: number, read: () => Promise<readonly u
   })
 }
 
-const inMes = () => inDatabase('mes', 'SELECT 1 FROM orders')
-const priced = () => inDatabase('shop', `SELECT 1 FROM orders WHERE status = 'PRICE_CALCULATED'`)
+const inMes = () => withoutTriggers(estate, 'mes', 'SELECT 1 FROM orders')
+const priced = () =>
+  withoutTriggers(estate, 'shop', `SELECT 1 FROM orders WHERE status = 'PRICE_CALCULATED'`)
 
 /** The same orders once more, as if they were submitted only now. */
 async function resubmit(ids: readonly string[]): Promise<void> {
   for (const table of ['order_ledger', 'bridge_inbox', 'status_inbox', 'order_event'])
-    await inDatabase('ledger', `DELETE FROM ${table}`)
-  await inDatabase('mes', 'DELETE FROM orders')
-  await inDatabase('shop', 'DELETE FROM strangler.outbox')
-  await inDatabase('shop', 'DELETE FROM strangler.order_fence')
-  await inDatabase(
+    await withoutTriggers(estate, 'ledger', `DELETE FROM ${table}`)
+  await withoutTriggers(estate, 'mes', 'DELETE FROM orders')
+  await withoutTriggers(estate, 'shop', 'DELETE FROM strangler.outbox')
+  await withoutTriggers(estate, 'shop', 'DELETE FROM strangler.order_fence')
+  await withoutTriggers(
+    estate,
     'shop',
     `UPDATE orders SET status = 'FILE_UPLOADED', price = NULL, currency = NULL, crm_sent_at = NULL`,
   )
@@ -65,7 +56,8 @@ async function resubmit(ids: readonly string[]): Promise<void> {
 }
 
 const directIn = async (database: 'shop' | 'ledger'): Promise<string[]> => {
-  const rows = await inDatabase<{ id: string }>(
+  const rows = await withoutTriggers<{ id: string }>(
+    estate,
     database,
     database === 'shop'
       ? `SELECT order_id::text AS id FROM strangler.outbox WHERE path = 'direct'`
@@ -110,7 +102,11 @@ test.serial('exactly the orders that plan names go direct when they come again',
     t.is(plan.counts.wouldGoDirect, plan.wouldGoDirect.length)
     t.is(plan.staying.onLegacy, count)
     t.deepEqual(await directIn(database), before, 'nothing is changed')
-    t.is((await inDatabase('ledger', 'SELECT 1 FROM phase WHERE phase = $1', phase)).length, 0)
+    t.is(
+      (await withoutTriggers(estate, 'ledger', 'SELECT 1 FROM phase WHERE phase = $1', phase))
+        .length,
+      0,
+    )
 
     await say(0, 'advance', phase, '--share', '30%', ...forced)
     await resubmit(ids)
@@ -136,16 +132,20 @@ async function refused(phase: string, ...more: string[]): Promise<string[]> {
 
 const closeAll = async (): Promise<void> => {
   for (const database of ['shop', 'mes'] as const)
-    await inDatabase(database, `UPDATE orders SET status = 'CLOSED'`)
+    await withoutTriggers(estate, database, `UPDATE orders SET status = 'CLOSED'`)
 }
 
 /** Everything that uses the legacy way was so long ago. */
 async function longAgo(): Promise<void> {
   const ago = `- interval '8 days'`
-  await inDatabase('shop', `UPDATE strangler.outbox SET at = at ${ago}`)
-  await inDatabase('shop', `UPDATE orders SET crm_sent_at = crm_sent_at ${ago}`)
-  await inDatabase('ledger', `UPDATE bridge_inbox SET received_at = received_at ${ago}`)
-  await inDatabase('ledger', `UPDATE phase_journal SET at = at ${ago}`)
+  await withoutTriggers(estate, 'shop', `UPDATE strangler.outbox SET at = at ${ago}`)
+  await withoutTriggers(estate, 'shop', `UPDATE orders SET crm_sent_at = crm_sent_at ${ago}`)
+  await withoutTriggers(
+    estate,
+    'ledger',
+    `UPDATE bridge_inbox SET received_at = received_at ${ago}`,
+  )
+  await withoutTriggers(estate, 'ledger', `UPDATE phase_journal SET at = at ${ago}`)
 }
 
 test.serial('retire refuses with every reason at once, and one straggler blocks it', async (t) => {
@@ -173,27 +173,54 @@ test.serial('retire refuses with every reason at once, and one straggler blocks 
     /retired: \d+ legacy orders are closed/,
   )
 
-  const [straggler] = await inDatabase<{ id: string }>(
+  const [straggler] = await withoutTriggers<{ id: string }>(
+    estate,
     'shop',
     `SELECT order_id::text AS id FROM strangler.outbox WHERE path = 'legacy' LIMIT 1`,
   )
-  await inDatabase('shop', `UPDATE orders SET status = 'SHIPPED' WHERE id = $1`, straggler!.id)
+  await withoutTriggers(
+    estate,
+    'shop',
+    `UPDATE orders SET status = 'SHIPPED' WHERE id = $1`,
+    straggler!.id,
+  )
   t.deepEqual(await refused('orders-direct'), [
     `1 legacy orders are not closed: ${straggler!.id} (the Shop says SHIPPED)`,
   ])
-  await inDatabase('shop', `UPDATE orders SET status = 'CLOSED' WHERE id = $1`, straggler!.id)
-  await inDatabase('mes', `UPDATE orders SET status = 'SHIPPED' WHERE order_id = $1`, straggler!.id)
+  await withoutTriggers(
+    estate,
+    'shop',
+    `UPDATE orders SET status = 'CLOSED' WHERE id = $1`,
+    straggler!.id,
+  )
+  await withoutTriggers(
+    estate,
+    'mes',
+    `UPDATE orders SET status = 'SHIPPED' WHERE order_id = $1`,
+    straggler!.id,
+  )
   t.deepEqual(await refused('orders-direct'), [
     `1 legacy orders are not closed: ${straggler!.id} (the MES still works on it)`,
   ])
-  await inDatabase('mes', `UPDATE orders SET status = 'CLOSED' WHERE order_id = $1`, straggler!.id)
+  await withoutTriggers(
+    estate,
+    'mes',
+    `UPDATE orders SET status = 'CLOSED' WHERE order_id = $1`,
+    straggler!.id,
+  )
 
   // Somebody gave an order to CRM by hand.
-  await inDatabase('shop', 'UPDATE orders SET crm_sent_at = now() WHERE id = $1', straggler!.id)
+  await withoutTriggers(
+    estate,
+    'shop',
+    'UPDATE orders SET crm_sent_at = now() WHERE id = $1',
+    straggler!.id,
+  )
   const taken = await refused('orders-direct')
   t.is(taken.length, 1)
   t.regex(taken[0]!, new RegExp(`the last order that CRM took up was .* ago: ${straggler!.id}`))
-  await inDatabase(
+  await withoutTriggers(
+    estate,
     'shop',
     `UPDATE orders SET crm_sent_at = now() - interval '8 days' WHERE id = $1`,
     straggler!.id,
@@ -206,13 +233,15 @@ test.serial('the proof is recorded, and its hashes are those of its rows', async
   t.is(again.sha256, report.sha256, 'the same rows, the same hash')
   t.is(report.evidence.length, 5)
   for (const { sha256 } of report.evidence) t.regex(sha256, /^[0-9a-f]{64}$/)
-  const events = await inDatabase<{ who: string; detail: { sha256: string } }>(
+  const events = await withoutTriggers<{ who: string; detail: { sha256: string } }>(
+    estate,
     'ledger',
     `SELECT who, detail FROM phase_event WHERE kind = 'retire' AND phase = 'orders-direct' ORDER BY id DESC LIMIT 1`,
   )
   t.is(events[0]!.who, 'ann')
   t.is(events[0]!.detail.sha256, report.sha256)
-  await inDatabase(
+  await withoutTriggers(
+    estate,
     'shop',
     `UPDATE strangler.outbox SET at = at - interval '1 s' WHERE path = 'legacy'`,
   )
@@ -220,11 +249,13 @@ test.serial('the proof is recorded, and its hashes are those of its rows', async
   t.not(changed.sha256, report.sha256)
 
   t.regex(await say(0, 'retire', 'statuses-direct'), /retired: \d+ legacy orders are closed/)
-  const [late] = await inDatabase<{ id: string }>(
+  const [late] = await withoutTriggers<{ id: string }>(
+    estate,
     'ledger',
     `SELECT order_id AS id FROM order_ledger WHERE status_path = 'legacy' LIMIT 1`,
   )
-  await inDatabase(
+  await withoutTriggers(
+    estate,
     'shop',
     `INSERT INTO strangler.late_writes (order_id, col, old, new, kept, role) VALUES ($1, 'status', 'SHIPPED', 'PACKAGING', false, 'crm')`,
     late!.id,

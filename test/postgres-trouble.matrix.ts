@@ -5,20 +5,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 
-import test, { type ExecutionContext } from 'ava'
+import test from 'ava'
 import pg from 'pg'
 
 import type { Estate } from '../estate/estate.ts'
 import { type PostgresServer, withClient } from '../estate/postgres-server.ts'
-import { type Customers, customersOf, submittedOf } from './customers.ts'
-import {
-  expectEachOnce,
-  installGuard,
-  moveShare,
-  says,
-  secondSends,
-  startDirectWay,
-} from './direct-way-fixture.ts'
+import { type Customers, customersOf, expectHonest } from './customers.ts'
+import { installGuard, moveShare, says, startDirectWay } from './direct-way-fixture.ts'
 import { serialWith } from './optional-server.ts'
 import { waitUntil } from './wait-until.ts'
 
@@ -40,20 +33,6 @@ test.after.always(async () => {
   await estate?.stop()
 })
 
-/** Nobody was told "submitted" in vain, and what was committed has arrived, once, and was sent once. */
-async function expectHonest(t: ExecutionContext, customers: Customers): Promise<void> {
-  await customers.stop()
-  const submitted = await submittedOf(estate)
-  const known = new Set(submitted)
-  t.deepEqual(
-    customers.acknowledged.filter((id) => !known.has(id)),
-    [],
-    'every acknowledged submit is in the Shop DB',
-  )
-  await expectEachOnce(t, estate, submitted)
-  t.is(await secondSends(estate), 0)
-}
-
 async function moreOrders(customers: Customers, count: number): Promise<void> {
   const enough = customers.acknowledged.length + count
   await waitUntil(`${count} more orders`, async () => customers.acknowledged.length >= enough)
@@ -68,7 +47,7 @@ for (const mode of ['immediate', 'kill9'] as const) {
     await server.restart(mode)
     await moreOrders(customers, 50)
     t.true(customers.unanswered.length > 0, 'somebody met the outage')
-    await expectHonest(t, customers)
+    await expectHonest(t, estate, customers)
   })
 }
 
@@ -96,7 +75,7 @@ test.serial(
       await Promise.all(hogs.map((hog) => hog.end()))
     }
     await moreOrders(customers, 20)
-    await expectHonest(t, customers)
+    await expectHonest(t, estate, customers)
   },
 )
 
@@ -136,7 +115,7 @@ serialWith('right to mount')(
       await full
       await moreOrders(customers, 20)
       await rm(filler)
-      await expectHonest(t, customers)
+      await expectHonest(t, estate, customers)
       await admin.query('ALTER TABLE order_ledger SET TABLESPACE pg_default')
       await admin.query('DROP TABLESPACE tiny')
     } finally {
