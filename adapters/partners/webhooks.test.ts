@@ -150,6 +150,28 @@ test.serial(
   },
 )
 
+test.serial('what is behind one that failed is looked at again when that is', async (t) => {
+  answers = () => 503
+  const orderId = await orderWith(3)
+  const sending = sender([3_600_000])
+  await sending.start()
+  const { rows } = await waitUntil('the first has failed', async () => {
+    const found = await intake.query<{ failed: boolean; due: Date }>(
+      `SELECT last_error IS NOT NULL AS failed, next_attempt_at AS due FROM webhook_message WHERE order_id = $1 ORDER BY seq`,
+      [orderId],
+    )
+    return found.rows[0]!.failed && found
+  })
+  await sending.stop()
+  const inHalfAnHour = Date.now() + 1_800_000
+  t.deepEqual(
+    rows.map(({ due }) => due.getTime() > inHalfAnHour),
+    [true, true, true],
+  )
+  t.is(received.length, 1)
+  await intake.query('DELETE FROM webhook_message WHERE order_id = $1', [orderId])
+})
+
 test.serial(
   'one that is never taken is dead in the end, and holds up its order no longer',
   async (t) => {
