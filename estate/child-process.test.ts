@@ -1,6 +1,7 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 
 import test from 'ava'
 
@@ -85,8 +86,34 @@ test('a paused one is stopped, and hears SIGTERM all the same', async (t) => {
   t.teardown(() => child.terminate())
   await child.ready
   child.pause()
-  while (readProcess(child.pid)?.state !== 'T') await new Promise(setImmediate)
+  t.is(readProcess(child.pid)?.state, 'T')
   t.deepEqual(await child.terminate(), { code: 0, signal: null })
+})
+
+// A broker that is told to hang and confirms one more message is no broker that hangs.
+test('once it is paused no thread of it does anything more', async (t) => {
+  const counted = join(folder, 'counted')
+  const counting = script(
+    'counting',
+    `import { openSync, writeSync } from 'node:fs'
+     import { Worker, isMainThread } from 'node:worker_threads'
+     const file = openSync(process.env.COUNTED, 'a')
+     if (isMainThread) for (let n = 0; n < 8; n += 1) new Worker(new URL(import.meta.url))
+     if (isMainThread) setTimeout(() => process.send({ type: 'ready' }), 1)
+     else for (;;) writeSync(file, '.')`,
+  )
+  const child = spawnNode('counting', counting, { env: { COUNTED: counted } })
+  t.teardown(() => child.terminate(0))
+  await child.ready
+  while (statSync(counted).size === 0) await new Promise(setImmediate)
+  for (let round = 0; round < 20; round += 1) {
+    child.pause()
+    const { size } = statSync(counted)
+    await delay(20)
+    t.is(statSync(counted).size, size)
+    child.resume()
+    while (statSync(counted).size === size) await new Promise(setImmediate)
+  }
 })
 
 test('a parent killed by SIGKILL leaves no child, not even a paused or a busy one', async (t) => {

@@ -3,7 +3,7 @@ import type { ChildProcess } from 'node:child_process'
 
 import { inheritedEnvironment } from '../runtime/config.ts'
 import { endsWithParent } from '../runtime/ends-with-parent.ts'
-import { signalProcess } from './process-tree.ts'
+import { freezeProcess, signalProcess } from './process-tree.ts'
 import { RecentLines } from './recent-lines.ts'
 import type { Exit } from './server-process.ts'
 
@@ -71,7 +71,7 @@ export function spawnNode(name: string, file: string, options: SpawnNodeOptions 
     },
     kill: (signal) => life.signal(signal),
     terminate,
-    pause: () => life.signal('SIGSTOP'),
+    pause: () => life.freeze(),
     resume: () => life.signal('SIGCONT'),
     restart: async () => {
       const { port } = life
@@ -91,6 +91,7 @@ interface Life {
   readonly ready: Promise<void>
   readonly exited: Promise<Exit>
   signal(signal: NodeJS.Signals): void
+  freeze(): void
 }
 
 function startLife(
@@ -152,6 +153,9 @@ function startLife(
     exited,
     signal: (signal) => {
       if (running && child.pid !== undefined) signalProcess(child.pid, signal)
+    },
+    freeze: () => {
+      if (running && child.pid !== undefined) freezeProcess(child.pid)
     },
   }
 }

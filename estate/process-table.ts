@@ -10,16 +10,20 @@ export interface ProcessEntry {
 
 /** What /proc says of a process; undefined when it is gone, or where there is no /proc. */
 export function readProcess(pid: number): ProcessEntry | undefined {
+  const entry = readState(`/proc/${pid}/stat`)
+  return entry && { pid, ...entry }
+}
+
+function readState(file: string): Omit<ProcessEntry, 'pid'> | undefined {
   let stat: string
   try {
-    stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    stat = readFileSync(file, 'utf8')
   } catch {
     return undefined
   }
   // The second field is the command in brackets and may itself contain blanks and brackets.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   return {
-    pid,
     state: fields[0] ?? '?',
     parent: Number(fields[1]),
     startedAt: fields[19] ?? '',
@@ -30,6 +34,23 @@ export function readProcess(pid: number): ProcessEntry | undefined {
 export function isRunning(pid: number): boolean {
   const entry = readProcess(pid)
   return entry !== undefined && entry.state !== 'Z' && entry.state !== 'X'
+}
+
+/**
+ * Whether nothing of a process executes any more: each of its threads is stopped or has ended. The kernel stops a thread
+ * only when that is next scheduled, so for a while after SIGSTOP some still work, the more so on a busy machine.
+ */
+export function isStopped(pid: number): boolean {
+  let threads: string[]
+  try {
+    threads = readdirSync(`/proc/${pid}/task`)
+  } catch {
+    return true
+  }
+  return threads.every((thread) => {
+    const state = readState(`/proc/${pid}/task/${thread}/stat`)?.state
+    return state === undefined || 'TtZX'.includes(state)
+  })
 }
 
 /** All running descendants of a process, parents before children, without the process itself. */

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
 import { errorCode } from './error-code.ts'
-import { descendantsOf, isRunning } from './process-table.ts'
+import { descendantsOf, isRunning, isStopped } from './process-table.ts'
 
 /** Sends a signal; a process that is gone already is no error. */
 export function signalProcess(pid: number, signal: NodeJS.Signals): void {
@@ -13,17 +13,31 @@ export function signalProcess(pid: number, signal: NodeJS.Signals): void {
 }
 
 /**
- * Stops a process and its descendants where they stand (SIGSTOP), the parent first: a stopped parent
- * forks no child that the list would miss. Returns the pids stopped.
+ * Stops a process where it stands (SIGSTOP); when this returns, it executes nothing any more.
+ *
+ * @throws Error when the kernel has not stopped it within 15 s.
+ */
+export function freezeProcess(pid: number): void {
+  signalProcess(pid, 'SIGSTOP')
+  const giveUpAt = Date.now() + 15_000
+  while (!isStopped(pid)) {
+    if (Date.now() > giveUpAt) throw new Error(`process ${pid} did not stop within 15 s`)
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1)
+  }
+}
+
+/**
+ * Stops a process and its descendants where they stand, the parent first: a stopped parent forks no
+ * child that the list would miss. Returns the pids stopped.
  */
 export function freezeTree(pid: number): number[] {
   const frozen = new Set([pid])
-  signalProcess(pid, 'SIGSTOP')
+  freezeProcess(pid)
   for (;;) {
     const late = descendantsOf(pid).filter((descendant) => !frozen.has(descendant))
     if (late.length === 0) return [...frozen]
     for (const descendant of late) {
-      signalProcess(descendant, 'SIGSTOP')
+      freezeProcess(descendant)
       frozen.add(descendant)
     }
   }
