@@ -3,27 +3,30 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 import { openBroker } from '../../adapters/broker/open-broker.ts'
 import type { Broker, Message } from '../../adapters/broker/port.ts'
-import { eventsToCrm } from '../../adapters/wire/legacy-topology.ts'
+import { eventsToCrm, forwardExchange } from '../../adapters/wire/legacy-topology.ts'
 import { type Rate, rateOf } from '../../delivery/bench/rate.ts'
 import { type Estate, startEstate } from '../../estate/estate.ts'
 import type { PostgresServer } from '../../estate/postgres-server.ts'
 import { createLog } from '../../runtime/log.ts'
 import { createPool, type Pool } from '../../runtime/postgres.ts'
+import { type Alternated, alternate, type Rounds } from './alternate.ts'
 import { addHistoricOrders } from './historic-orders.ts'
 
 const log = createLog('bench')
 
 export interface StatusBenchSize {
-  readonly orders: number
+  readonly ordersPerRound: number
+  readonly rounds: Rounds
   readonly pacedSeconds: number
   readonly historic: number
 }
 
 export interface StatusServerResult {
-  readonly bareConsumer: Rate
-  readonly statuses: Rate
+  /** Against the bare consumer, with no order there but those of the bench. */
+  readonly empty: Alternated
   readonly paced: Rate
-  readonly withHistory: Rate
+  /** The same with the history. The bare consumer has a table of its own, without any, and so measures the machine alone. */
+  readonly withHistory: Alternated
 }
 
 const history = [
@@ -37,7 +40,7 @@ const properties = { contentType: 'application/json', headers: { 'x-sender': 'me
 
 /**
  * Events from the legacy queue to the committed row of the Shop, against a bare consumer that does one UPDATE per message: the
- * same messages, the same servers, one run. The events of the orders come in turn, so that hardly two of an order meet in a batch.
+ * same messages, the same servers, rounds in turn. The events of the orders come in turn, so that hardly two of an order meet in a batch.
  */
 export async function benchStatuses(
   options: {
@@ -64,21 +67,28 @@ export async function benchStatuses(
       `  ${options.name}: ${what.padEnd(34)} ${String(rate.perSecond).padStart(7)}/s` +
         (rate.p99 === 0 ? '' : `   p50 ${rate.p50} ms   p99 ${rate.p99} ms`),
     )
+  const againstBare = (): Promise<Alternated> =>
+    alternate(size.rounds, (_block, measure) =>
+      measure({
+        peer: () => bench.bareConsumer(size.ordersPerRound),
+        ours: () => bench.backlog(size.ordersPerRound),
+      }),
+    )
   try {
-    const bareConsumer = await bench.bareConsumer(size.orders)
-    show('bare consumer, an UPDATE a message', bareConsumer)
-    await bench.must('bridge', 'insert')
-    await bench.must('advance', 'statuses-direct', '--share', '100%', '--force', '--why', 'bench')
+    await bench.prepare()
     // Code is warm before anything is counted.
-    await bench.backlog(Math.ceil(size.orders / 10))
-    const statuses = await bench.backlog(size.orders)
-    show('legacy queue -> Shop row', statuses)
+    await bench.bareConsumer(Math.ceil(size.ordersPerRound / 10))
+    await bench.backlog(Math.ceil(size.ordersPerRound / 10))
+    const empty = await againstBare()
+    show('bare consumer, an UPDATE a message', empty.peer)
+    show('legacy queue -> Shop row', empty.ours)
     const paced = await bench.paced(size.pacedSeconds)
     show('the same at 1 000 events/s', paced)
     await addHistoricOrders(estate, size.historic)
-    const withHistory = await bench.backlog(size.orders)
-    show(`legacy queue -> Shop row, ${size.historic} orders there`, withHistory)
-    return { bareConsumer, statuses, paced, withHistory }
+    const withHistory = await againstBare()
+    show('bare consumer, its table as before', withHistory.peer)
+    show(`legacy queue -> Shop row, ${size.historic} orders there`, withHistory.ours)
+    return { empty, paced, withHistory }
   } finally {
     await bench.close()
     await estate.stop()
@@ -106,15 +116,25 @@ class StatusBench {
     await Promise.all([this.#shop.end(), this.#ledger.end()])
   }
 
-  async must(...args: string[]): Promise<void> {
+  async prepare(): Promise<void> {
+    await this.#must('bridge', 'insert')
+    await this.#must('advance', 'statuses-direct', '--share', '100%', '--force', '--why', 'bench')
+    await this.#shop.query('CREATE TABLE bare_order (LIKE orders INCLUDING ALL)')
+  }
+
+  async #must(...args: string[]): Promise<void> {
     const { code, stderr } = await this.#estate.strangler(...args)
     if (code !== 0) throw new Error(`strangler ${args.join(' ')} ended with ${code}: ${stderr}`)
   }
 
-  /** The peer: takes, writes each message with a statement of its own, acknowledges them together. No inbox, no proof. */
+  /**
+   * The peer: takes, writes each message with a statement of its own, acknowledges them together. No inbox, no proof, and a copy
+   * of the Shop's table that has none of our triggers. It reads where CRM would, behind the bridge.
+   */
   async bareConsumer(orders: number): Promise<Rate> {
-    const ids = await this.#newOrders(orders)
-    await this.#publish(eventsOf(ids))
+    const ids = Array.from({ length: orders }, () => randomUUID())
+    await this.#newShopOrders('bare_order', ids)
+    await this.#publish(eventsOf(ids), forwardExchange(eventsToCrm.queue))
     const consumer = await this.#broker.openConsumer(eventsToCrm.queue, 400)
     const client = await this.#shop.connect()
     const began = performance.now()
@@ -125,7 +145,7 @@ class StatusBench {
           const event = readEvent(body)
           await client.query({
             name: 'bare',
-            text: 'UPDATE orders SET status = $2, price = coalesce($3, price), currency = coalesce($4, currency), updated_at = now() WHERE id = $1',
+            text: 'UPDATE bare_order SET status = $2, price = coalesce($3, price), currency = coalesce($4, currency), updated_at = now() WHERE id = $1',
             values: [event.orderId, event.status, event.price ?? null, event.currency ?? null],
           })
         }
@@ -143,7 +163,7 @@ class StatusBench {
   async backlog(orders: number): Promise<Rate> {
     const ids = await this.#newOrders(orders)
     await this.#estate.process('bridge').terminate()
-    await this.#publish(eventsOf(ids))
+    await this.#publish(eventsOf(ids), eventsToCrm.exchange)
     const bridge = await this.#estate.launch('bridge')
     await new Promise<void>((attached) => {
       const stop = bridge.onLine((line) => {
@@ -175,7 +195,7 @@ class StatusBench {
         await Promise.all(
           events
             .slice(tick * 50, tick * 50 + 50)
-            .map((event) => sender.publish(messageOf(event, now))),
+            .map((event) => sender.publish(messageOf(event, now, eventsToCrm.exchange))),
         )
         await delay(Math.max(0, began + (tick + 1) * 50 - performance.now()))
       }
@@ -198,10 +218,7 @@ class StatusBench {
   /** Approved orders that the ledger has delivered: every status of the MES may come. */
   async #newOrders(count: number): Promise<string[]> {
     const ids = Array.from({ length: count }, () => randomUUID())
-    await this.#shop.query(
-      `INSERT INTO orders (id, status, material, quantity, crm_sent_at) SELECT id, 'MANUFACTURING_APPROVED', 'PLA', 1, now() FROM unnest($1::uuid[]) AS o(id)`,
-      [ids],
-    )
+    await this.#newShopOrders('orders', ids)
     await this.#ledger.query(
       `INSERT INTO order_ledger (order_id, origin, source_ref, path, path_epoch, path_reason, state, routing_key, body, body_sha256, submitted_at, delivered_at)
        SELECT id, 'shop', id, 'direct', 1, '{}', 'delivered', 'order.submitted', ''::bytea, sha256(''::bytea), now(), now() FROM unnest($1::text[]) AS o(id)`,
@@ -210,13 +227,22 @@ class StatusBench {
     return ids
   }
 
-  async #publish(events: readonly StatusEvent[]): Promise<void> {
+  async #newShopOrders(table: 'orders' | 'bare_order', ids: readonly string[]): Promise<void> {
+    await this.#shop.query(
+      `INSERT INTO ${table} (id, status, material, quantity, crm_sent_at) SELECT id, 'MANUFACTURING_APPROVED', 'PLA', 1, now() FROM unnest($1::uuid[]) AS o(id)`,
+      [ids],
+    )
+  }
+
+  async #publish(events: readonly StatusEvent[], exchange: string): Promise<void> {
     const sender = await this.#broker.openSender(`bench.${randomUUID()}`)
     try {
       for (let at = 0; at < events.length; at += 500) {
         const now = new Date().toISOString()
         await Promise.all(
-          events.slice(at, at + 500).map((event) => sender.publish(messageOf(event, now))),
+          events
+            .slice(at, at + 500)
+            .map((event) => sender.publish(messageOf(event, now, exchange))),
         )
       }
     } finally {
@@ -269,11 +295,11 @@ function eventsOf(ids: readonly string[]): StatusEvent[] {
   ]
 }
 
-function messageOf(event: StatusEvent, occurredAt: string): Message {
+function messageOf(event: StatusEvent, occurredAt: string, exchange: string): Message {
   const { orderId, status, price, currency } = event
   const head = `"orderId":"${orderId}","source":"shop","status":"${status}","occurredAt":"${occurredAt}"`
   return {
-    exchange: eventsToCrm.exchange,
+    exchange,
     routingKey: price === undefined ? 'order.status_changed' : 'order.price_calculated',
     body: Buffer.from(
       price === undefined ? `{${head}}` : `{${head},"price":${price},"currency":"${currency}"}`,

@@ -1,7 +1,10 @@
 import type { Estate } from '../../estate/estate.ts'
 import { withClient } from '../../estate/postgres-server.ts'
 
-/** Orders that went their way long ago, in every table that an order leaves a row in. Made by the servers, without triggers. */
+/**
+ * Orders that went their way long ago, in every table that an order leaves a row in. Made by the servers, without triggers, and
+ * left as years leave them: vacuumed and on disk, so that no autovacuum and no checkpoint of them runs while something is measured.
+ */
 export async function addHistoricOrders(estate: Estate, count: number): Promise<void> {
   const id = `('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))`
   await withClient(estate.databases.shop, async (client) => {
@@ -15,7 +18,7 @@ export async function addHistoricOrders(estate: Estate, count: number): Promise<
       `INSERT INTO strangler.order_fence (order_id, epoch, applied_id, price_id) SELECT ${id}::uuid, 1, 1, 1 FROM generate_series(1, $1::int) n`,
       [count],
     )
-    await client.query('ANALYZE')
+    await client.query('VACUUM (ANALYZE)')
   })
   await withClient(estate.databases.ledger, async (client) => {
     await client.query(
@@ -35,6 +38,7 @@ export async function addHistoricOrders(estate: Estate, count: number): Promise<
        SELECT id, order_id, status, received_at, 'applied', received_at FROM message`,
       [count],
     )
-    await client.query('ANALYZE')
+    await client.query('VACUUM (ANALYZE)')
   })
+  await withClient(estate.databases.shop, (client) => client.query('CHECKPOINT'))
 }
