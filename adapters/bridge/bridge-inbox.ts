@@ -46,12 +46,13 @@ const insertReceived = `${insert('received')} RETURNING id`
 const insertDiverted = `
   WITH fresh AS (${insert('diverted')} RETURNING id, msg_key, order_id, source_at, received_at),
   of_partners AS (
-    INSERT INTO partner_event (id, order_id) SELECT id, order_id FROM fresh WHERE order_id = ANY($14::text[]))
-  INSERT INTO status_inbox (id, order_id, status, price, currency, source_at, received_at)
-  SELECT f.id, f.order_id, e.status, e.price, e.currency, f.source_at, f.received_at
-  FROM fresh f JOIN unnest($2::bytea[], $11::text[], $12::text[], $13::text[]) AS e(msg_key, status, price, currency) ON e.msg_key = f.msg_key
-  ON CONFLICT (id) DO NOTHING
-  RETURNING id, (SELECT f.msg_key FROM fresh f WHERE f.id = status_inbox.id) AS msg_key`
+    INSERT INTO partner_event (id, order_id) SELECT id, order_id FROM fresh WHERE order_id = ANY($14::text[])),
+  told AS (
+    INSERT INTO status_inbox (id, order_id, status, price, currency, source_at, received_at)
+    SELECT f.id, f.order_id, e.status, e.price, e.currency, f.source_at, f.received_at
+    FROM fresh f JOIN unnest($2::bytea[], $11::text[], $12::text[], $13::text[]) AS e(msg_key, status, price, currency) ON e.msg_key = f.msg_key
+    ON CONFLICT (id) DO NOTHING)
+  SELECT id, msg_key FROM fresh`
 
 // Ambiguity ends where the marker stands that was published after the change; ids follow the queue's order.
 const read = `

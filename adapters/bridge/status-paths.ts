@@ -55,16 +55,17 @@ const lockTokens = `
   WHERE f.phase = 'statuses-direct' ORDER BY f.n LIMIT $1 FOR UPDATE OF f`
 const spendTokens = `DELETE FROM strangler.route_token WHERE phase = 'statuses-direct' AND n = ANY($1::int[])`
 
+// Each order is looked up and locked by its key, and has its bucket computed once: OFFSET 0, MATERIALIZED, and no second look at
+// what is undecided, which the planner would take for one row of the whole table.
 const pin = `
-  WITH wanted AS (
+  WITH open AS MATERIALIZED (
     SELECT w.order_id, w.n, r.epoch, r.share, b.bucket, begun, NOT begun AND coalesce(b.bucket < r.share, false) AS by_share
     FROM unnest($1::text[]) WITH ORDINALITY AS w(order_id, n)
+    CROSS JOIN LATERAL (SELECT FROM order_ledger o WHERE o.order_id = w.order_id AND o.status_path IS NULL FOR NO KEY UPDATE) o
     LEFT JOIN strangler.route r ON r.phase = 'statuses-direct'
-    CROSS JOIN LATERAL (SELECT strangler.bucket(w.order_id, r.seed) AS bucket) b
+    CROSS JOIN LATERAL (SELECT strangler.bucket(w.order_id, r.seed) AS bucket OFFSET 0) b
     CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM bridge_inbox i WHERE i.order_id = w.order_id
       AND i.routing_key = ANY($2::text[]) AND i.state IN ('forwarded', 'held', 'parked')) AS begun OFFSET 0) e),
-  open AS (
-    SELECT w.* FROM wanted w JOIN order_ledger l ON l.order_id = w.order_id AND l.status_path IS NULL),
   decided AS (
     SELECT o.*, NOT begun AND NOT by_share
       AND row_number() OVER (PARTITION BY NOT begun AND NOT by_share ORDER BY n) <= $3::int AS by_token FROM open o)
@@ -73,7 +74,7 @@ const pin = `
     status_reason = jsonb_build_object('share', d.share, 'bucket', d.bucket, 'rule',
       CASE WHEN begun THEN 'CRM had statuses of it before' WHEN d.epoch IS NULL THEN 'no route' WHEN by_token THEN 'token' ELSE 'share' END)
   FROM decided d
-  WHERE l.order_id = d.order_id AND l.status_path IS NULL
+  WHERE l.order_id = d.order_id
   RETURNING l.order_id, l.status_path, by_token`
 
 /**
