@@ -124,7 +124,7 @@ export async function receiveDiverted(
   ofPartners: readonly string[],
 ): Promise<(string | undefined)[]> {
   const keys = await keysOf(ledger, queue, batch)
-  const events = batch.map(statusOf)
+  const events = batch.map(({ delivery }) => readMesEvent(delivery.routingKey, delivery.body))
   const { rows } = await inTransaction(ledger, async (client) => {
     await sharePins(client)
     return client.query<{ id: string; msg_key: Buffer }>({

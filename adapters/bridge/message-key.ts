@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 
 import type { Delivery } from '../broker/port.ts'
 import type { LegacyMessage } from '../wire/legacy-message.ts'
@@ -35,11 +35,11 @@ export function recurringKey(
   )
 }
 
-function digest(...parts: (string | Buffer)[]): Buffer {
-  const hash = createHash('sha256')
-  for (const part of parts) {
+/** Of each part its length and its bytes: no two lists of parts are the same bytes. */
+function digest(...parts: readonly (string | Buffer)[]): Buffer {
+  const framed = parts.flatMap((part) => {
     const bytes = Buffer.from(part)
-    hash.update(`${bytes.length}:`).update(bytes)
-  }
-  return hash.digest()
+    return [Buffer.from(`${bytes.length}:`), bytes]
+  })
+  return hash('sha256', Buffer.concat(framed), 'buffer')
 }
