@@ -51,8 +51,8 @@ machine is too restless for a bar.`
 const full: BenchSize = { orders: 20_000, waiting: [1000, 10_000, 100_000] }
 const short: BenchSize = { orders: 4000, waiting: [1000, 10_000] }
 const fullStatuses: StatusBenchSize = {
-  ordersPerRound: 2000,
-  rounds: { blocks: 5, rounds: 2 },
+  ordersPerRound: 4000,
+  rounds: { blocks: 9, rounds: 1 },
   pacedSeconds: 10,
   historic: 1_000_000,
 }
