@@ -131,8 +131,7 @@ class StatusBench {
    * same rows, with the same triggers on them, and reads where CRM would, behind the bridge.
    */
   async bareConsumer(orders: number): Promise<Rate> {
-    const ids = Array.from({ length: orders }, () => randomUUID())
-    await this.#newShopOrders(ids)
+    const ids = await this.#newShopOrders(orders)
     await this.#publish(eventsOf(ids), forwardExchange(eventsToCrm.queue))
     const consumer = await this.#broker.openConsumer(eventsToCrm.queue, 400)
     const client = await this.#shop.connect()
@@ -207,8 +206,7 @@ class StatusBench {
 
   /** Approved orders that the ledger has delivered: every status of the MES may come. */
   async #newOrders(count: number): Promise<string[]> {
-    const ids = Array.from({ length: count }, () => randomUUID())
-    await this.#newShopOrders(ids)
+    const ids = await this.#newShopOrders(count)
     await this.#ledger.query(
       `INSERT INTO order_ledger (order_id, origin, source_ref, path, path_epoch, path_reason, state, routing_key, body, body_sha256, submitted_at, delivered_at)
        SELECT id, 'shop', id, 'direct', 1, '{}', 'delivered', 'order.submitted', ''::bytea, sha256(''::bytea), now(), now() FROM unnest($1::text[]) AS o(id)`,
@@ -217,11 +215,13 @@ class StatusBench {
     return ids
   }
 
-  async #newShopOrders(ids: readonly string[]): Promise<void> {
+  async #newShopOrders(count: number): Promise<string[]> {
+    const ids = Array.from({ length: count }, () => randomUUID())
     await this.#shop.query(
       `INSERT INTO orders (id, status, material, quantity, crm_sent_at) SELECT id, 'MANUFACTURING_APPROVED', 'PLA', 1, now() FROM unnest($1::uuid[]) AS o(id)`,
       [ids],
     )
+    return ids
   }
 
   async #publish(events: readonly StatusEvent[], exchange: string): Promise<void> {
