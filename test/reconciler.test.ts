@@ -264,8 +264,9 @@ test.serial(
 
 test.serial('two people must approve a step where that is asked for', async (t) => {
   await say(0, 'rollback', phase, ...because)
-  await say(0, 'resume', phase, ...because)
+  // First: one that asks nobody would follow the wish that stands as soon as it may.
   await estate.process('reconciler').terminate()
+  await say(0, 'resume', phase, ...because)
   await estate.launch('reconciler', { APPROVALS_NEEDED: '2' })
   await setWish(admin, phase, 1000)
   const approval = async () =>
